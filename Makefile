@@ -1,0 +1,45 @@
+# Run `make help`. Every target sets itself up.
+
+PYTHON  ?= python3
+PROFILE ?= quick
+DATA    ?= $(FEWLABELS_DATA)
+VENV    := .venv
+RUN     := $(VENV)/bin/python -m fewlabels
+READY   := $(VENV)/.ready
+
+# One absolute path, wherever a command or a notebook runs.
+export FEWLABELS_DATA := $(if $(strip $(DATA)),$(abspath $(DATA)))
+
+.PHONY: help env reproduce-jsrt test notebooks check-data-jsrt
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PROFILE=quick|lite|paper (now $(PROFILE))   DATA=folder that holds jsrt/ (now $(or $(FEWLABELS_DATA),unset))"
+
+env: $(READY)  ## the environment in .venv, from requirements.lock
+
+reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Table 1 (quick: on phantoms, minutes)
+	@$(RUN) notebooks params/jsrt/$(PROFILE).yaml
+
+test: $(READY)  ## all tests, the notebooks included
+	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
+	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m pytest -q --nbval-lax --nbval-current-env tests notebooks
+
+notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
+	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
+	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m fewlabels.notebooks
+
+check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
+	@$(RUN) check-data jsrt
+
+$(READY): requirements.lock pyproject.toml
+	@missing=; for tool in git gcc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || missing="$$missing $(PYTHON)>=3.11-with-venv"; \
+	$(PYTHON) -c 'import os, sysconfig as s; assert os.path.exists(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
+	  || missing="$$missing Python.h(python3-dev)"; \
+	test -z "$$missing" || { echo "make env: expected git, make, gcc, Python 3.11+ with headers and venv; missing:$$missing" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,136 @@
+"""The command line: `python -m fewlabels run | notebooks | prepare | check-data`.
+
+Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal after a
+checkpoint (the same command goes on from there).
+"""
+
+import argparse
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from fewlabels.errors import BadInput
+from fewlabels.paths import data_root, results_root
+
+DATASETS = ("jsrt",)
+
+
+def main(arguments=None):
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except BadInput as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args):
+    """The sweep of a parameter file with its tables and claims: what the notebook's sweep cell does."""
+    from fewlabels import params, report, sweep
+    from fewlabels.training import Stopped
+
+    experiment, config = params.load(args.params)
+    if config.profile != Path(args.params).stem:
+        raise BadInput(f"{args.params}: profile", f"the file's name, {Path(args.params).stem!r}", repr(config.profile))
+    only = _only(experiment, config, args.only)
+    cohort = experiment.load(config, args.data)
+    print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
+    folder = sweep.folder_of(experiment, config, cohort, args.results)
+    try:
+        failed = sweep.sweep(experiment, config, cohort, folder, only=only, device=args.device, stop=_signalled())
+    except Stopped as stopped:
+        print(f"fewlabels: {stopped}; the same command goes on from there", file=sys.stderr)
+        return 75
+    report.write(experiment, config, cohort, folder)
+    for name, message in failed.items():
+        print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def notebooks(args):
+    """Runs the experiment's table notebooks with a parameter file into its result folder."""
+    from fewlabels.notebooks import run_all
+
+    for name in ("data", "results"):  # the notebooks take both from the environment
+        if value := getattr(args, name):
+            os.environ[f"FEWLABELS_{name.upper()}"] = str(Path(value).absolute())
+    for path in run_all(args.params):
+        print(path)
+    return 0
+
+
+def prepare(args):
+    """Packs an official data folder into one checksummed file for machines without the originals."""
+    _dataset(args.dataset).prepare(args.data, args.out)
+    return 0
+
+
+def check_data(args):
+    """Verifies that a data folder is complete and says what it is."""
+    print(_dataset(args.dataset).check(args.data))
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="run | notebooks | prepare | check-data")
+
+    def command(name, function):
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(command=function)
+        sub.add_argument("--data", default=data_root(), help="data root or prepared file (default: FEWLABELS_DATA)")
+        return sub
+
+    for name, function in (("run", run), ("notebooks", notebooks)):
+        sub = command(name, function)
+        sub.add_argument("params", help="params/<experiment>/<profile>.yaml")
+        help_results = "root of the result folders (default: FEWLABELS_RESULTS, or results)"
+        sub.add_argument("--results", default=results_root(), help=help_results)
+        if function is run:
+            sub.add_argument(
+                "--only", default="", help="runs to do now: 'split=0,labels=5'; a repeated key means either"
+            )
+            sub.add_argument("--device", default=None, help="cuda, cpu, ... (default: cuda if there is one)")
+    for name, function in (("prepare", prepare), ("check-data", check_data)):
+        sub = command(name, function)
+        sub.add_argument("dataset", choices=DATASETS)
+        if function is prepare:
+            sub.add_argument("--out", required=True, help="the file to write")
+    return parser
+
+
+def _only(experiment, config, text):
+    """A filter of runs from 'split=0,split=1,labels=5'. Raises BadInput when it names nothing of the grid."""
+    wanted = {}
+    runs = experiment.grid(config)
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        values = {str(getattr(run, key, None)) for run in runs}
+        if value not in values:
+            known = ", ".join(sorted(values - {"None"})) or f"a key of {', '.join(vars(runs[0]))}"
+            raise BadInput(f"--only {part}", known, repr(value) if values != {"None"} else repr(key))
+        wanted.setdefault(key, set()).add(value)
+    return lambda run: all(str(getattr(run, key)) in values for key, values in wanted.items())
+
+
+def _signalled():
+    """() -> True once SIGINT or SIGTERM has come. A second SIGINT ends the process as usual."""
+    came = []
+
+    def note(number, frame):
+        came.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: bool(came)
+
+
+def _dataset(name):
+    return import_module(f"fewlabels.data.{name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

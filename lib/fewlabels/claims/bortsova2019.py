@@ -1,0 +1,163 @@
+"""The claims of Bortsova et al. 2019 as rules on scores.csv; in words, with sources: published/bortsova2019.yaml."""
+
+import pandas as pd
+from scipy import stats
+
+from fewlabels.ledger import Verdict, differences, greater, run_scores
+
+ALL = (5, 10, 25, 50, 100)
+STOP_GRADIENT = "SemiTC (stop-gradient)"
+
+
+def _not_run(n, needed):
+    return Verdict("not run", f"{n} of the {needed} runs or pairs that the claim names", n)
+
+
+def _verdict(supported, contradicted):
+    return "supported" if supported else "contradicted" if contradicted else "inconclusive"
+
+
+def _by_labels(d, form="{:+.1f}"):
+    return ", ".join(f"{n}: {form.format(v)}" for n, v in d.groupby("labels").mean().items())
+
+
+def _miou(scores, alias_100=False):
+    """mIoU a run. With every label SemiTC is SupTC (Table 1's caption): entered under both names if wanted."""
+    runs = run_scores(scores)
+    if not alias_100 or runs.empty:
+        return runs
+    same = runs[(runs.index.get_level_values("method") == "SupTC") & (runs.index.get_level_values("labels") == 100)]
+    return pd.concat([runs, same.rename(index={"SupTC": "SemiTC"}, level="method")])
+
+
+def bortsova_01(scores):
+    d = differences(_miou(scores), "SupTC", "Baseline", ALL)
+    n, wins = len(d), int((d > 0).sum())
+    if n < 15:
+        return _not_run(n, 15)
+    p = float(stats.binomtest(wins, n, alternative="greater").pvalue)
+    supported = wins / n >= 0.96 or (n < 25 and p < 0.05 and wins / n >= 0.8)
+    return Verdict(_verdict(supported, wins / n <= 0.5), f"better in {wins} of {n}", n, "binomial, one-sided", p)
+
+
+def bortsova_02(scores):
+    d = differences(_miou(scores), "SupTC", "Baseline", ALL)
+    if d.groupby("labels").size().reindex(ALL, fill_value=0).min() < 3:
+        return _not_run(len(d), 15)
+    gains = d.groupby("labels").mean()
+    test, p = greater(-d)
+    supported = gains.between(-0.5, 4.5, inclusive="neither").all() and gains.mean() > 0
+    contradicted = gains.max() > 9 or (gains.mean() < 0 and p < 0.05)
+    return Verdict(_verdict(supported, contradicted), f"gain at {_by_labels(d)}", len(d), f"{test}, of a loss", p)
+
+
+def bortsova_03(scores):
+    sup = differences(run_scores(scores, "loss_sup"), "SupTC", "Baseline")
+    cons = differences(run_scores(scores, "loss_cons"), "SupTC", "Baseline")
+    n = len(sup)
+    if n < 5:
+        return _not_run(n, 5)
+    not_lower, cons_lower, total_lower = (sup >= -0.005).mean(), (cons < 0).mean(), (sup + cons < 0).mean()
+    ours = f"L_sup not lower in {not_lower:.0%}, L_cons lower in {cons_lower:.0%}, total lower in {total_lower:.0%}"
+    supported = not_lower > 0.5 and cons_lower >= 0.9 and total_lower >= 0.9
+    return Verdict(_verdict(supported, (sup < -0.005).mean() >= 0.8), ours, n, "count")
+
+
+def bortsova_04(scores):
+    d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
+    n, wins = len(d), int((d > 0).sum())
+    if n < 10:
+        return _not_run(n, 10)
+    return Verdict(_verdict(wins == n, wins / n <= 0.7), f"better in {wins} of {n}", n, "count")
+
+
+def bortsova_05(scores):
+    d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
+    if d.groupby("labels").size().reindex((5, 10), fill_value=0).min() < 3:
+        return _not_run(len(d), 6)
+    at = {labels: d.xs(labels, level="labels") for labels in (5, 10)}
+    tests = {labels: greater(values) for labels, values in at.items()}
+    name, p = tests[5][0], max(p for _, p in tests.values())
+    supported = at[5].mean() >= 4.5 and at[10].mean() >= 1.65 and p < 0.05
+    contradicted = at[5].mean() <= 0 and greater(-at[5])[1] < 0.05
+    return Verdict(_verdict(supported, contradicted), f"gain at {_by_labels(d)}", len(d), f"{name}, larger p", p)
+
+
+def bortsova_06(scores):
+    d = differences(_miou(scores), "SemiTC", "SupTC", (25, 50))
+    shares = (d > 0).groupby("labels").mean().reindex((25, 50))
+    if d.groupby("labels").size().reindex((25, 50), fill_value=0).min() < 5:
+        return _not_run(len(d), 10)
+    ours = f"better in {shares[25]:.0%} and {shares[50]:.0%}, gain at {_by_labels(d)}"
+    return Verdict(_verdict((shares >= 0.8).all(), (shares <= 0.4).any()), ours, len(d), "count")
+
+
+def bortsova_07(scores):
+    d = differences(_miou(scores), "SemiTC", "SupTC", ALL[:4])
+    if d.groupby("labels").size().reindex(ALL[:4], fill_value=0).min() < 3:
+        return _not_run(len(d), 12)
+    gain = d.groupby("labels").mean()
+    rho, p = stats.spearmanr(d.index.get_level_values("labels"), d)
+    supported = gain[5] > gain[10] > gain[25] and rho < 0 and p < 0.05
+    ours = f"gain at {_by_labels(d)}; correlation {rho:+.2f}"
+    return Verdict(_verdict(supported, rho > 0 and p < 0.05), ours, len(d), "Spearman", float(p))
+
+
+def bortsova_08(scores):
+    d = differences(_miou(scores, alias_100=True), "SemiTC+", "SemiTC", ALL)
+    n, wins = len(d), int((d > 0).sum())
+    if n < 15:
+        return _not_run(n, 15)
+    ours = f"better in {wins} of {n}, by {d.mean():+.1f}"
+    return Verdict(_verdict(wins / n >= 0.8 and d.mean() > 0, wins / n <= 0.5), ours, n, "count")
+
+
+def bortsova_09(scores):
+    runs = _miou(scores)
+    d = {m: differences(runs, m, "SupTC", (5, 10, 25)) for m in ("SemiTC", "SemiTC+")}
+    consistency = differences(runs, "SupTC", "Baseline", (5, 10, 25))
+    fewest = min(
+        v.groupby("labels").size().reindex((5, 10, 25), fill_value=0).min() for v in (*d.values(), consistency)
+    )
+    if fewest < 3:
+        return _not_run(int(fewest) * 3, 9)
+    larger = {m: v.groupby("labels").mean() > consistency.groupby("labels").mean() for m, v in d.items()}
+    supported = all(v.all() for v in larger.values())
+    contradicted = all(not v[5] and not v[10] for v in larger.values())
+    ours = (
+        "; ".join(f"{m} - SupTC {_by_labels(v)}" for m, v in d.items())
+        + f"; SupTC - Baseline {_by_labels(consistency)}"
+    )
+    return Verdict(_verdict(supported, contradicted), ours, len(consistency), "means")
+
+
+def bortsova_18(scores):
+    d = differences(_miou(scores), "SemiTC", STOP_GRADIENT, (5, 10))
+    if len(d) < 10:
+        return _not_run(len(d), 10)
+    test, p = greater(d)
+    contradicted = d.mean() < 0 and greater(-d)[1] < 0.05
+    ours = f"ours alone, nothing published: {d.mean():+.2f} (at {_by_labels(d)})"
+    return Verdict(_verdict(d.mean() > 0 and p < 0.05, contradicted), ours, len(d), test, p)
+
+
+def bortsova_19(scores):
+    d = differences(_miou(scores), "SemiTC", "Baseline", ALL[:4])
+    if len(d) < 15 or 5 not in d.index.get_level_values("labels"):
+        return _not_run(len(d), 15)
+    test, p = greater(d)
+    supported = p < 0.05 and d.xs(5, level="labels").mean() >= 5.6
+    contradicted = d.mean() < 0 and greater(-d)[1] < 0.05
+    return Verdict(_verdict(supported, contradicted), f"gain at {_by_labels(d)}", len(d), test, p)
+
+
+def _table_2(scores):
+    """Claims on Table 2 need its protocol (10 + 10 labels, all labels; post-processed), which no sweep has run yet."""
+    return Verdict("not run", "the protocol of Table 2 has not been run")
+
+
+bortsova_10 = bortsova_11 = bortsova_12 = bortsova_13 = bortsova_14 = bortsova_15 = bortsova_16 = bortsova_17 = _table_2
+
+
+def bortsova_20(scores):
+    return Verdict("not run", "needs the official 12-bit radiographs at 512 px (profile paper)")

@@ -1,0 +1,266 @@
+"""Bortsova et al. 2019 on JSRT: which networks are trained, how one is trained and scored, and Table 1."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fewlabels import metrics
+from fewlabels.data import jsrt
+from fewlabels.ledger import published_values, run_scores
+from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
+from fewlabels.models.unet import UNet
+from fewlabels.paths import data_root
+from fewlabels.tables import beside_paper, markdown, summarise
+from fewlabels.training import Shuffled, fit
+from fewlabels.warps import gaussian_field_rms
+
+PAPER = "bortsova2019"
+STOP_GRADIENT = "SemiTC (stop-gradient)"
+METHODS = ("Baseline", "SupTC", "SemiTC", "SemiTC+", STOP_GRADIENT)
+# A lung is cut by its clavicle in exclusive labels: components are looked for through it.
+THROUGH = {4: (2,), 5: (3,)}
+
+Count = Annotated[int, Field(gt=0)]
+Size = Annotated[float, Field(ge=0)]
+
+
+class Config(BaseModel):
+    """Everything that decides a number; the keys of `params/jsrt/*.yaml` and of the notebooks' parameters cell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    data: Literal["phantom", "jsrt"]
+    subjects: Count  # of the phantom; JSRT has 247
+    size: Count  # side of the images in pixels
+    splits: list[Annotated[int, Field(ge=0, le=4)]]
+    labels: list[Count]
+    methods: list[Literal[METHODS[:4]]]
+    stop_gradient_labels: list[Count]  # label counts at which the stop-gradient ablation runs beside them
+    seeds: list[int]
+    train_images: Count  # labelled + unlabelled; what is left of the non-test half is validation
+    amplitude: Size  # rms of each component of T's fields, % of the side; 0 is the paper's literal 1000 px noise
+    order: Literal[0, 1]  # interpolation of labels and predictions
+    consistency_weight: Size  # lambda
+    consistency: Literal["jaccard", "mse", "kl"]
+    gradient: Literal["adjoint", "printed"]
+    width: Count  # channels of the first U-Net level
+    levels: Count
+    optimiser: Literal["adadelta", "adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0, multiple_of=2)]  # images per step, labelled and unlabelled together
+    steps_supervised: Count  # stage 1, shared by the methods
+    steps_finetune: Count  # stage 2, each method
+    patience: Annotated[int, Field(ge=0)]  # steps without a better validation mIoU before a stage ends; 0 never
+    validate_every: Count
+    loss_draws: Count  # pairs of transforms per labelled image when the losses of the chosen network are taken
+    threads: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.size % 2 ** (self.levels - 1):
+            raise ValueError(f"a size divisible by 2^(levels - 1) = {2 ** (self.levels - 1)}")
+        if too_many := [n for n in self.labels + self.stop_gradient_labels if n > self.train_images]:
+            raise ValueError(f"at most train_images = {self.train_images} labels, not {too_many[0]}")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    labels: int
+    split: int
+    seed: int
+
+    @property
+    def id(self):
+        return f"{self.method.replace(' ', '_')}_labels={self.labels}_split={self.split}_seed={self.seed}"
+
+
+def grid(config):
+    """All runs of a table. SemiTC with every label is SupTC, so it is not run (Table 1)."""
+    runs = []
+    for seed, split, labels in product(
+        config.seeds, config.splits, sorted({*config.labels, *config.stop_gradient_labels})
+    ):
+        methods = [
+            m for m in config.methods if labels in config.labels and (m, labels) != ("SemiTC", config.train_images)
+        ]
+        methods += [STOP_GRADIENT] * (labels in config.stop_gradient_labels)
+        runs += [Run(method, labels, split, seed) for method in methods]
+    return runs
+
+
+def identity(config, run):
+    """What decides the numbers of one run: the config without the grid's lists, and the run's place in the grid."""
+    lists = {"profile", "splits", "labels", "methods", "stop_gradient_labels", "seeds"}
+    return config.model_dump(exclude=lists) | asdict(run)
+
+
+def load(config, root=None):
+    """The cohort a config names: the phantom, or JSRT below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    if config.data == "phantom":
+        return jsrt.phantom(config.subjects, seed=0, size=config.size)
+    return jsrt.load(root or data_root(), size=config.size)
+
+
+def transforms(config):
+    """alpha and sigma of T in pixels of the config's grid.
+
+    The paper's noise is U(-1000, 1000), sigma 100, at 512 px. So that a field is the same share of the image at any
+    size, sigma scales with the side and alpha with its square.
+    """
+    alpha, sigma = 1000 * (config.size / 512) ** 2, 100 * config.size / 512
+    if config.amplitude > 0:
+        wanted = config.amplitude / 100 * config.size
+        alpha *= wanted / gaussian_field_rms((config.size, config.size), alpha, sigma)
+    return alpha, sigma
+
+
+def build(config, method="Baseline", device="cpu"):
+    """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
+    network = UNet(1, len(jsrt.CLASSES), config.width, config.levels).to(device)
+    if config.optimiser == "adadelta":
+        optimiser = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate, rho=0.95, eps=1e-7)
+    else:
+        optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    alpha, sigma = transforms(config)
+    return TransformationConsistency(
+        network,
+        optimiser,
+        draw=lambda n: draw_transforms(n, (config.size, config.size), alpha, sigma, device),
+        lam=0.0 if method == "Baseline" else config.consistency_weight,
+        order=config.order,
+        distance=config.consistency,
+        gradient=config.gradient,
+        stop_gradient=method == STOP_GRADIENT,
+    )
+
+
+def unlabelled(split, method):
+    """X_u of a method: none, the rest of the training images, or these with all validation and test images."""
+    if method in ("Baseline", "SupTC"):
+        return ()
+    return split.unlabelled + (split.validation + split.test if method == "SemiTC+" else ())
+
+
+def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """Stage 1 (L_sup; shared by the methods of one split, label count and seed), then stage 2 from its weights.
+
+    Returns the trained method, the split and the history of stage 2. `folder` keeps the checkpoints.
+    """
+    torch.set_num_threads(config.threads)
+    split = jsrt.splits(cohort.ids, run.split, run.labels, config.train_images)
+    images, labels = cohort.images.to(device), cohort.labels.to(device)
+    index_labelled, validation = cohort.index(split.labelled), cohort.index(split.validation)
+
+    def stage(name, method_name, steps, start=None):
+        seed = _seed(run.seed, run.split, run.labels, "supervised" if start is None else "finetune")
+        torch.manual_seed(seed)
+        method = build(config, method_name, device)
+        if start is not None:
+            method.network.load_state_dict(start)
+        index_unlabelled = cohort.index(unlabelled(split, method_name))
+        n_labelled = config.batch_size // 2 if len(index_unlabelled) else config.batch_size
+        samplers = [Shuffled(len(index_labelled), n_labelled)]
+        if len(index_unlabelled):
+            samplers.append(Shuffled(len(index_unlabelled), config.batch_size - n_labelled))
+
+        def next_batch():
+            chosen = index_labelled[next(samplers[0])]
+            others = [index_unlabelled[next(sampler)] for sampler in samplers[1:]]
+            return {"images": images[torch.cat([chosen, *others])], "labels": labels[chosen]}
+
+        def validate():
+            return float(metrics.iou(method.predict(images[validation]).argmax(1), labels[validation], 6).mean())
+
+        history = fit(
+            method,
+            samplers,
+            next_batch,
+            validate,
+            steps=steps,
+            every=config.validate_every,
+            folder=folder / name,
+            seed=seed,
+            patience=config.patience,
+            report=report and (lambda step, entry: report(name, step, steps, entry)),
+            stop=stop,
+        )
+        return method, history
+
+    shared = f"supervised_labels={run.labels}_split={run.split}_seed={run.seed}"
+    supervised, _ = stage(shared, "Baseline", config.steps_supervised)
+    method, history = stage(run.id, run.method, config.steps_finetune, start=supervised.network.state_dict())
+    return method, split, history
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: its scores per test subject, its losses on the labelled images, its history.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    method, split, history = train(config, run, cohort, folder, device, report, stop)
+    test = cohort.index(split.test)
+    probabilities = method.predict(cohort.images[test].to(device))
+    return {
+        "subjects": list(split.test),
+        "scores": evaluate(probabilities.argmax(1).cpu(), cohort.labels[test], cohort.spacing_mm),
+        "overall": final_losses(config, method, cohort, split, _seed(run.seed, run.split, run.labels, "losses")),
+        "history": history,
+    }
+
+
+def evaluate(prediction, truth, spacing_mm):
+    """`{metric: {structure: [one value a subject]}}` as predicted, and (`_post`) after component and hole filtering."""
+    structures = jsrt.CLASSES[1:]
+    cleaned = torch.stack([torch.from_numpy(metrics.largest_components(p.numpy(), THROUGH)) for p in prediction])
+    scores = {}
+    for suffix, labels in (("", prediction), ("_post", cleaned)):
+        iou = metrics.iou(labels, truth, len(jsrt.CLASSES))
+        scores["iou" + suffix] = {name: iou[:, i].tolist() for i, name in enumerate(structures)}
+        scores["miou" + suffix] = {"all": iou.mean(1).tolist()}
+        scores["macd_mm" + suffix] = {
+            name: [
+                metrics.contour_distance((a == c).numpy(), (b == c).numpy(), spacing_mm)
+                for a, b in zip(labels, truth, strict=True)
+            ]
+            for c, name in enumerate(structures, start=1)
+        }
+    return scores
+
+
+@torch.no_grad()
+def final_losses(config, method, cohort, split, seed):
+    """L_sup, L_cons and the excluded share of the chosen network on its labelled images under T (Section 4, par. 2).
+
+    `config.loss_draws` pairs of transforms for each image, the same for every method; batch norms as in prediction.
+    """
+    device = next(method.network.parameters()).device
+    index = cohort.index(split.labelled)
+    method.network.eval()
+    torch.manual_seed(seed)
+    sums = torch.zeros(3, dtype=torch.float64)
+    for _ in range(config.loss_draws):
+        for part in index.split(32):
+            values = method.losses(cohort.images[part].to(device), cohort.labels[part].to(device))
+            sums += len(part) * torch.tensor([float(v) for v in values], dtype=torch.float64)
+    means = (sums / (config.loss_draws * len(index))).tolist()
+    return dict(zip(("loss_sup", "loss_cons", "excluded"), means, strict=True))
+
+
+def _seed(*parts):
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
+
+
+def tables(scores):
+    """`{"table1": (frame, caption -> Markdown)}`: mIoU over five structures, mean ± sd, beside the paper's."""
+    runs = run_scores(scores)
+    columns = sorted({5, 10, 25, 50, 100} | set(runs.index.get_level_values("labels")))
+    table = beside_paper(summarise(runs), published_values(PAPER, "Table 1"), METHODS, columns)
+    title = "Table 1 of Bortsova et al. 2019: mIoU (%) over five structures, exclusive labels. "
+    return {"table1": (table, lambda caption: markdown(table, "Method", title + caption, "{} labels"))}

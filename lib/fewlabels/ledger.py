@@ -1,0 +1,86 @@
+"""Published values, claims and the verdicts on them.
+
+`published/<paper>.yaml` holds a paper's numbers and its claims, each with a tolerance in words that was fixed before
+the first run; `claims/<paper>.py` holds the same tolerances as code, one function a claim. A verdict is one of
+VERDICTS. A run is one (labels, split, seed) of a method; its score is the mean over its test subjects.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+
+import pandas as pd
+import yaml
+from scipy import stats
+
+VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ours` is the evidence in words and numbers, n what was counted, p of the named test."""
+
+    verdict: str
+    ours: str
+    n: int = 0
+    test: str = ""
+    p: float | None = None
+
+
+@cache
+def published(paper):
+    """The content of `published/<paper>.yaml`: `values` (Table, row, column, mean, sd) and `claims`."""
+    return yaml.safe_load((files("fewlabels") / "published" / f"{paper}.yaml").read_text(encoding="utf-8"))
+
+
+def published_values(paper, table):
+    """The paper's numbers of one table as a frame: row, column, mean, sd."""
+    rows = [value for value in published(paper)["values"] if value["table"] == table]
+    return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"])
+
+
+def judge(paper, scores, data):
+    """The verdict on every claim of a paper: a frame with COLUMNS. `scores` as in scores.csv, `data` named in it."""
+    rules = import_module(f"fewlabels.claims.{paper}")
+    rows = []
+    for claim in published(paper)["claims"]:
+        rule = getattr(rules, claim["id"].replace("-", "_"))
+        verdict = rule(scores)
+        if verdict.verdict not in VERDICTS:
+            raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {verdict.verdict!r}")
+        rows.append(
+            (paper, claim["id"], claim["statement"], str(claim["published"]), verdict.ours, verdict.n, verdict.test)
+            + (verdict.p, data, verdict.verdict)
+        )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def run_scores(scores, metric="miou", structure="all"):
+    """One number a run: the mean over its subjects. Indexed by method, labels, split, seed."""
+    chosen = scores[(scores["metric"] == metric) & (scores["structure"] == structure)]
+    return chosen.groupby(["method", "labels", "split", "seed"])["value"].mean()
+
+
+def differences(runs, better, than, labels=None):
+    """Paired differences `better - than` over all runs that share labels, split and seed; indexed by these."""
+    methods = runs.index.get_level_values("method").unique()
+    if not {better, than} <= set(methods):
+        return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], [], []], names=["labels", "split", "seed"]))
+    d = (runs.xs(better, level="method") - runs.xs(than, level="method")).dropna()
+    return d if labels is None else d[d.index.get_level_values("labels").isin(labels)]
+
+
+def greater(d):
+    """Is the mean of paired differences above 0? (name of the test, one-sided p).
+
+    n >= 5: Wilcoxon signed-rank; n = 3 or 4: paired t (Wilcoxon cannot reach 0.05 there); below: no test.
+    """
+    if len(d) < 3:
+        return "", None
+    if (d == d.iloc[0]).all():  # no spread: t is undefined, Wilcoxon has ties only
+        return "sign", 0.5 ** len(d) if d.iloc[0] > 0 else 1.0
+    if len(d) < 5:
+        return "paired t, one-sided", float(stats.ttest_1samp(d, 0, alternative="greater").pvalue)
+    return "Wilcoxon signed-rank, one-sided", float(stats.wilcoxon(d, alternative="greater").pvalue)

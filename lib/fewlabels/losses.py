@@ -1,0 +1,38 @@
+"""Differentiable agreement of two soft segmentations, one value an image."""
+
+import torch
+
+EPS = 1e-7  # keeps 0/0 and log 0 away; far below anything a softmax over pixels gives
+
+
+def soft_jaccard(y, p, known=None):
+    """Image-wise soft Jaccard (IoU), the S and C of Bortsova et al. 2019, Section 3: `(N, C, *size)` twice -> `(N,)`.
+
+        1/|classes| sum_c [ sum_i y_c p_c / sum_i (y_c + (1 - y_c) p_c) ]
+
+    Sums over the pixels i of one class of one image, then the mean over classes (background included). Symmetric in
+    y and p. A score: 1 is best. Of a map with itself it is 1 only where the map is binary (a constant 0.5 gives 1/3),
+    so that as a consistency term it also rewards confident predictions. Pixels where `known` `(N, *size)` is False
+    are left out of every sum.
+    """
+    product = y * p
+    union = y + p - product
+    if known is not None:
+        product, union = product * known[:, None], union * known[:, None]
+    return ((product.flatten(2).sum(2) + EPS) / (union.flatten(2).sum(2) + EPS)).mean(1)
+
+
+def mean_squared_error(y, p, known=None):
+    """Squared difference summed over classes, averaged over the known pixels of an image: `(N,)`. 0 is best."""
+    return _pixel_mean((y - p).square().sum(1), known)
+
+
+def symmetric_kl(y, p, known=None):
+    """(KL(y|p) + KL(p|y)) / 2 per pixel, averaged over the known pixels of an image: `(N,)`, nats. 0 is best."""
+    log_ratio = y.clamp(min=EPS).log() - p.clamp(min=EPS).log()
+    return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
+
+
+def _pixel_mean(per_pixel, known):
+    known = torch.ones_like(per_pixel) if known is None else known
+    return (per_pixel * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)

@@ -1,0 +1,123 @@
+"""Bortsova et al., MICCAI 2019: learn to segment alike what is deformed differently.
+
+Two differently deformed versions of every image go through one network. On labelled images both predictions are
+compared with the deformed label (S); on all images the first prediction, carried into the frame of the second, is
+compared with the second (C):
+
+    L(theta) = 1/(2|B_l|) sum_{B_l} [ S(t1(y), f(t1(x))) + S(t2(y), f(t2(x))) ]
+             + lambda/|B| sum_B C( (t2 o t1^-1)(f(t1(x))), f(t2(x)) )                                          (Eq. 1)
+
+S and C are the image-wise soft Jaccard over all classes, written here as losses (1 - score).
+"""
+
+import torch
+import torch.nn.functional as F
+
+from fewlabels.losses import mean_squared_error, soft_jaccard, symmetric_kl
+from fewlabels.warps import align, gaussian_field, inside, warp
+
+DISTANCES = {
+    "jaccard": lambda a, b, known=None: 1 - soft_jaccard(a, b, known),
+    "mse": mean_squared_error,
+    "kl": symmetric_kl,
+}
+REACHED = 0.5  # a pixel whose t2 o t1^-1 is known less precisely than this (pixels) takes no part in C
+
+
+def draw_transforms(n, size, alpha, sigma, device=None):
+    """n transforms t ~ T as fields `(n, 2, *size)`: the identity with probability 1/2, else elastic (Section 3)."""
+    fields = gaussian_field(n, size, alpha, sigma, device=device)
+    return fields * (torch.rand(n, 1, 1, 1, device=device) < 0.5)
+
+
+def transform_labels(y, u, classes, order=0):
+    """t_out of label maps int64 `(N, *size)` as one-hot (order 0) or soft (order 1) maps `(N, classes, *size)`.
+
+    What comes from outside the image is background.
+    """
+    if order == 0:
+        return F.one_hot(warp(y[:, None], u, order=0)[:, 0], classes).movedim(-1, 1).float()
+    soft = warp(F.one_hot(y, classes).movedim(-1, 1).float(), u, order)
+    background = 1 - soft[:, 1:].sum(1, keepdim=True)
+    return torch.cat([background, soft[:, 1:]], dim=1)
+
+
+class TransformationConsistency:
+    """The Siamese network of Figure 1 and its mini-batch objective, Eq. 1.
+
+    network        images `(N, C, H, W)` -> logits `(N, classes, H, W)`; both branches are one forward pass, and one
+                   batch for its batch norms
+    optimiser      over the network's parameters
+    draw           `draw(n)` -> n transforms as fields `(n, 2, H, W)` in pixels
+    lam            lambda; 0 is the paper's baseline (L_cons is then computed for the record only)
+    order          0 (the paper) or 1: how labels and predictions are interpolated; images always by cubic spline
+    distance       C: "jaccard" (the paper), "mse" or "kl"; S is always the Jaccard
+    gradient       of the order-0 layer: "adjoint" (gradients go back to the pixels whose values were copied, the
+                   paper's Section 3) or "printed" (the formula of its Section 2: gradients warped by t1 o t2^-1)
+    stop_gradient  the ablation the paper argues against: the first branch is a fixed target
+    """
+
+    def __init__(
+        self, network, optimiser, draw, lam=1.0, order=0, distance="jaccard", gradient="adjoint", stop_gradient=False
+    ):
+        self.network, self.optimiser, self.draw = network, optimiser, draw
+        self.lam, self.order, self.C = lam, order, DISTANCES[distance]
+        self.gradient, self.stop_gradient = gradient, stop_gradient
+
+    def losses(self, x, y):
+        """L_sup, L_cons and the share of pixels left out of L_cons; the first len(y) of the images x have labels y."""
+        labelled, S = len(y), DISTANCES["jaccard"]
+        u1, u2 = self.draw(len(x)), self.draw(len(x))
+        x1, x2 = (warp(x, u, order=3, mode="border") for u in (u1, u2))
+        p1, p2 = self.network(torch.cat([x1, x2])).softmax(1).chunk(2)
+
+        y1, y2 = (transform_labels(y, u[:labelled], p1.shape[1], self.order) for u in (u1, u2))
+        loss_sup = (S(y1, p1[:labelled]) + S(y2, p2[:labelled])).sum() / (2 * labelled)
+
+        with torch.set_grad_enabled(self.lam > 0 and torch.is_grad_enabled()):
+            t2_after_t1_inverse, error = align(u1, u2, return_residual=True)
+            known = inside(t2_after_t1_inverse) & (error <= REACHED)
+            p1_in_frame_2 = self._carry(p1.detach() if self.stop_gradient else p1, t2_after_t1_inverse, u1, u2)
+            loss_cons = self.C(p1_in_frame_2, p2, known).mean()
+        return loss_sup, loss_cons, 1 - known.float().mean()
+
+    def _carry(self, p1, t2_after_t1_inverse, u1, u2):
+        """The paper's differentiable transformation layer."""
+        if self.gradient == "printed":
+            return _PrintedGradient.apply(p1, t2_after_t1_inverse, align(u2, u1))
+        return warp(p1, t2_after_t1_inverse, self.order)
+
+    def training_step(self, batch):
+        """One step on `batch["images"]` `(B, C, H, W)`, the first of which have `batch["labels"]` `(B_l, H, W)`."""
+        self.network.train()
+        loss_sup, loss_cons, excluded = self.losses(batch["images"], batch["labels"])
+        self.optimiser.zero_grad()
+        (loss_sup + self.lam * loss_cons).backward()
+        self.optimiser.step()
+        return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "excluded": excluded}
+
+    @torch.no_grad()
+    def predict(self, images, batch_size=32):
+        """Class probabilities `(N, classes, H, W)` of undeformed images."""
+        self.network.eval()
+        return torch.cat([self.network(part).softmax(1) for part in images.split(batch_size)])
+
+    def state_dict(self):
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state):
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+class _PrintedGradient(torch.autograd.Function):
+    """Order-0 warp whose backward pass warps the gradient by the inverse field, as the formula of Section 2 says."""
+
+    @staticmethod
+    def forward(ctx, p, forward_field, backward_field):
+        ctx.save_for_backward(backward_field)
+        return warp(p, forward_field, order=0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return warp(grad, ctx.saved_tensors[0], order=0), None, None

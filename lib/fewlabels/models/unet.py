@@ -1,0 +1,44 @@
+"""U-Net (Ronneberger et al., MICCAI 2015) with batch norm and padded convolutions."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class UNet(nn.Module):
+    """Images `(N, in_channels, H, W)` -> logits `(N, classes, H, W)`; H and W multiples of 2^(levels - 1).
+
+    Level k has `width * 2^k` channels. Bortsova et al. 2019 say "U-Net-like" and no more: depth, width and norm are
+    choices. The defaults have 7,762,630 parameters for one channel in and six classes out.
+    """
+
+    def __init__(self, in_channels=1, classes=6, width=32, levels=5):
+        super().__init__()
+        widths = [width * 2**k for k in range(levels)]
+        self.encoder = nn.ModuleList(_convolutions(a, b) for a, b in zip([in_channels, *widths], widths, strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(_convolutions(2 * a, a) for a in widths[:-1])
+        self.classify = nn.Conv2d(width, classes, 1)
+        self.to(memory_format=torch.channels_last)  # a third faster on the CPU
+
+    def forward(self, x):
+        x = x.contiguous(memory_format=torch.channels_last)
+        skips = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for up, decode in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = decode(torch.cat([skips.pop(), up(x)], dim=1))
+        return self.classify(x)
+
+
+def _convolutions(inputs, outputs):
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),  # the norm has a shift of its own
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

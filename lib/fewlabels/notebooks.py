@@ -1,0 +1,98 @@
+"""Runs notebooks through papermill, strictly: nothing unknown goes in, nothing half-done comes out as success."""
+
+import ast
+import os
+
+import jupytext
+import nbformat
+import papermill
+from nbclient import NotebookClient
+
+from fewlabels import params
+from fewlabels.errors import BadInput
+from fewlabels.files import write_text
+from fewlabels.paths import CHECKOUT
+from fewlabels.sweep import folder_of
+
+
+def table_notebooks(experiment):
+    """The percent scripts that hold an experiment's tables, in name order: they share its Config as parameters."""
+    return sorted((CHECKOUT / "notebooks").glob(f"{experiment.PAPER}_table*.py"))
+
+
+def parameters(notebook):
+    """The literals of the cell tagged `parameters`, by name."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise BadInput("notebook", "one cell tagged `parameters`", f"{len(cells)}")
+    assignments = ast.parse(cells[0].source).body
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in assignments}
+
+
+def run_all(params_file):
+    """Executes the experiment's table notebooks with a parameter file; yields each executed notebook's path.
+
+    Raises BadInput for parameters that the Config or a notebook does not take, and what a cell raised.
+    """
+    experiment, config = params.load(params_file)
+    cohort = experiment.load(config)  # bad data are said here, in one line
+    print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
+    folder = folder_of(experiment, config, cohort)
+    for source in table_notebooks(experiment):
+        yield execute(source, folder / f"{source.stem}.ipynb", config.model_dump())
+
+
+def execute(source, target, values):
+    """Runs one percent script with parameter values into `target`, from the repository's root."""
+    notebook = jupytext.read(source)
+    for key in {*values} ^ {*parameters(notebook)}:
+        found = "a parameter it does not have" if key in values else "no value"
+        raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}")
+    try:
+        done = papermill.execute_notebook(
+            notebook,
+            unfinished,
+            parameters=values,
+            kernel_name="python3",
+            cwd=CHECKOUT,
+            progress_bar=True,
+            log_output=False,
+        )
+        for number, cell in enumerate(done.cells):  # a SystemExit in a cell leaves the rest pending, without an error
+            status = cell.metadata.get("papermill", {}).get("status")
+            if cell.cell_type == "code" and status != "completed":
+                raise RuntimeError(f"{source.name}: cell {number}: expected status completed, found {status}")
+        os.replace(unfinished, target)
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "BadInput":  # one line for the user, not the kernel's traceback
+            raise BadInput.from_line(error.evalue) from None
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target
+
+
+def build(source):
+    """`notebooks/x.py` -> `notebooks/x.ipynb`, executed with its own parameters, its outputs kept.
+
+    Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file, so that building
+    twice on one kind of machine gives the same bytes but for the pictures' and the timings' own differences.
+    """
+    notebook = jupytext.read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # jupytext's are random
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if "outputs" in cell:  # progress bars and warnings are of the moment
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata.pop("language_info", None)
+    write_text(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
+
+
+if __name__ == "__main__":
+    for script in sorted((CHECKOUT / "notebooks").glob("*.py")):
+        build(script)
+        print(script.with_suffix(".ipynb").relative_to(CHECKOUT))

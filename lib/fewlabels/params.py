@@ -1,0 +1,59 @@
+"""Parameter files: flat YAML, every value checked against the experiment's Config before anything runs."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from fewlabels.errors import BadInput
+
+
+def experiment_of(path):
+    """The experiment's module: `params/jsrt/quick.yaml` -> `fewlabels.experiments.jsrt`."""
+    name = Path(path).absolute().parent.name
+    try:
+        return import_module(f"fewlabels.experiments.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"fewlabels.experiments.{name}":
+            raise
+        raise BadInput(path, "a folder named after an experiment (params/jsrt/...)", repr(name)) from None
+
+
+def read(path):
+    """The values of a parameter file as a dict. Raises BadInput."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(path, "a parameter file", error.strerror) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(path, "YAML", " ".join(str(error).split())) from None
+    if not isinstance(values, dict):
+        raise BadInput(path, "keys with values", type(values).__name__)
+    return values
+
+
+def check(Config, values, where):
+    """`values` as a Config. Raises BadInput naming the first key that is unknown, missing or of the wrong type."""
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "values"
+        if first["type"] == "extra_forbidden":
+            raise BadInput(f"{where}: {key}", f"one of {', '.join(Config.model_fields)}", "an unknown key") from None
+        if first["type"] == "missing":
+            raise BadInput(f"{where}: {key}", "a value", "none") from None
+        found = repr(first["input"])
+        if isinstance(first["input"], str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", first["input"]):
+            found += ", which YAML reads as text (write it out, as 0.001)"
+        raise BadInput(
+            f"{where}: {key}", first["msg"].removeprefix("Input should be ").removeprefix("Value error, "), found
+        ) from None
+
+
+def load(path):
+    """The experiment's module and the Config of a parameter file."""
+    experiment = experiment_of(path)
+    return experiment, check(experiment.Config, read(path), path)

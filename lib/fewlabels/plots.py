@@ -1,0 +1,101 @@
+"""Figures. Every function returns a matplotlib figure; colours are safe for colour-blind readers and in print."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+COLOURS = sns.color_palette("colorblind")
+OUTLINES = [COLOURS[i] for i in (7, 3, 2, 8, 4, 9, 1, 0, 5, 6)]  # by class, neighbours far apart; background grey
+sns.set_theme(
+    context="paper",
+    style="ticks",
+    palette="colorblind",
+    rc={"figure.dpi": 110, "savefig.dpi": 150, "savefig.bbox": "tight"},
+)
+
+
+def picture(axis, image, labels=None, title="", **options):
+    """One image `(H, W)` in grey with the outlines of its integer label map, one colour a class."""
+    axis.imshow(image, **{"cmap": "gray", "interpolation": "nearest"} | options)
+    if labels is not None:
+        for c in np.unique(labels[labels > 0]):
+            axis.contour(labels == c, levels=[0.5], colors=[OUTLINES[c]], linewidths=1.2)
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize=8)
+    return axis
+
+
+def pictures(images, labels=None, titles=None, columns=6, classes=None, size=1.6, **options):
+    """A grid of images `(N, H, W)`, with outlines of labels `(N, H, W)` and a legend of `classes` if given."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.2) * rows), squeeze=False, layout="constrained"
+    )
+    for i, axis in enumerate(axes.flat):
+        if i < len(images):
+            picture(axis, images[i], None if labels is None else labels[i], titles[i] if titles else "", **options)
+        else:
+            axis.axis("off")
+    if classes is not None:
+        handles = [plt.Line2D([], [], color=OUTLINES[c], label=name) for c, name in enumerate(classes) if c]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+    return figure
+
+
+def deformed_grid(axis, u, every=4, title="", **options):
+    """Where a field `(2, H, W)` fetches its pixels from: the regular grid q, drawn at q + u(q)."""
+    rows, columns = np.meshgrid(*(np.arange(n) for n in u.shape[1:]), indexing="ij")
+    at = np.stack([rows, columns]) + u
+    style = {"color": COLOURS[0], "linewidth": 0.6} | options
+    for line in range(0, u.shape[1], every):
+        axis.plot(at[1, line], at[0, line], **style)
+    for line in range(0, u.shape[2], every):
+        axis.plot(at[1, :, line], at[0, :, line], **style)
+    axis.set(xlim=(-0.5, u.shape[2] - 0.5), ylim=(u.shape[1] - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
+    axis.set_title(title, fontsize=8)
+    return axis
+
+
+def against_labels(table, title="", ylabel="mIoU (%)"):
+    """Ours (filled, lines, ± sd) and the paper's points (open) against the number of labelled images.
+
+    `table` as `tables.beside_paper` gives it.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    rows = list(dict.fromkeys(table["row"]))
+    columns = sorted(table["column"].unique())
+    for i, row in enumerate(rows):
+        part = table[table["row"] == row].sort_values("column")
+        place = part["column"].map(columns.index) + (i - (len(rows) - 1) / 2) * 0.1
+        ours = {"yerr": part["ours_sd"].fillna(0), "color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
+        if part["ours_mean"].notna().any():
+            axis.errorbar(place, part["ours_mean"], **ours)
+        if part["paper_mean"].notna().any():
+            axis.scatter(
+                place, part["paper_mean"], facecolors="none", edgecolors=[COLOURS[i]], marker="D", s=28, zorder=3
+            )
+    handles, _ = axis.get_legend_handles_labels()
+    handles.append(
+        plt.Line2D([], [], color="grey", marker="D", linestyle="", fillstyle="none", label="paper (JSRT, 512 px)")
+    )
+    axis.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
+    axis.set(xticks=range(len(columns)), xticklabels=columns, xlabel="labelled training images", ylabel=ylabel)
+    axis.set_title(title, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def learning_curves(histories, title=""):
+    """Losses (training, means between validations) and validation mIoU against the step, for `{name: history}`."""
+    panels = {"loss_sup": "supervised loss", "loss_cons": "consistency loss", "validation": "validation mIoU (%)"}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    for axis, (key, label) in zip(axes, panels.items(), strict=True):
+        for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
+            frame = pd.DataFrame(history)
+            axis.plot(frame["step"], frame[key], color=colour, label=name)
+        axis.set(xlabel="step of stage 2", ylabel=label)
+    axes[-1].legend(fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure)
+    return figure

@@ -1,0 +1,100 @@
+"""What a number needs to be believed: code, versions, machine, data."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from fewlabels.paths import CHECKOUT, is_checkout
+
+PACKAGES = (
+    "fewlabels torch torchvision numpy scipy scikit-learn pandas pillow pydantic elasticdeform SimpleITK matplotlib "
+    "papermill jupytext"
+).split()
+CODE = ("lib", "params", "notebooks/*.py", "requirements.lock")  # a change in these makes a result "dirty"
+
+
+def now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def code():
+    """The commit, the git trees of lib/ and params/, and whether anything that computes was changed since.
+
+    All None outside a checkout (an installed package).
+    """
+
+    def git(*arguments):
+        command = ["git", "-C", str(CHECKOUT), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not is_checkout() or git("rev-parse", "HEAD") is None:
+        return {"commit": None, "lib": None, "params": None, "dirty": None}
+    changed = git("status", "--porcelain", "--", *CODE)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "lib": git("rev-parse", "HEAD:lib"),
+        "params": git("rev-parse", "HEAD:params"),
+        "dirty": bool(changed),
+    }
+
+
+def machine(device):
+    """Versions, device, threads and what of it is deterministic. Nothing that names the host or its user."""
+    device = torch.device(device)
+    facts = {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_processor()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "amp": False,
+        "tf32": device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+        "deterministic": device.type == "cpu",
+    }
+    if device.type == "cuda":
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "driver": _driver()}
+        facts["nondeterministic"] = "backward passes of grid_sample, gather and cuDNN convolutions"
+    return facts
+
+
+def union(records):
+    """One record for many runs: first start, last end, of the rest the value, or a list of those that differ."""
+    ends = {"start": min(r["start"] for r in records), "end": max(r["end"] for r in records)}
+    merged = {}
+    for key in dict.fromkeys(key for record in records for key in record):
+        values = [record[key] for record in records if key in record]
+        distinct = [value for i, value in enumerate(values) if value not in values[:i]]
+        merged[key] = distinct[0] if len(distinct) == 1 else sorted(distinct, key=str)
+    return merged | ends
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _driver():
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return (
+            subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0] or None
+        )
+    except OSError:
+        return None

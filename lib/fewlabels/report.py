@@ -1,0 +1,35 @@
+"""What a result folder holds beside its runs: scores, tables, claims and where they come from."""
+
+from fewlabels import ledger, provenance, sweep
+from fewlabels.files import whole, write_json, write_text
+
+
+def write(experiment, config, cohort, folder):
+    """Writes scores.csv, table<k>.csv and .md, claims.csv and provenance.json from the stored runs of the grid.
+
+    Returns the scores, `{table name: frame}` and the claims. Nothing is written, and None returned, without a run.
+    """
+    scores = sweep.scores(experiment, config, folder)
+    if scores.empty:
+        return None
+    records = [r for run in experiment.grid(config) if (r := sweep.stored(experiment, config, run, folder)) is not None]
+    sources = provenance.union([record["provenance"] for record in records])
+    done = f"{len(records)} of {len(experiment.grid(config))} runs"
+    caption = f"Data: **{cohort.meta['data']}** ({cohort.meta['source']}). Profile `{config.profile}`, {done}."
+    if isinstance(sources["lib"], list):
+        caption += " **Mixed source trees**: " + ", ".join(str(tree)[:8] for tree in sources["lib"]) + "."
+    if sources["dirty"] not in (False, None):
+        caption += " **Made from changed, uncommitted code.**"
+
+    with whole(folder / "scores.csv") as temporary:
+        scores.to_csv(temporary, index=False, float_format="%.4f")
+    tables = experiment.tables(scores)
+    for name, (table, markdown) in tables.items():
+        with whole(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        write_text(folder / f"{name}.md", markdown(caption))
+    claims = ledger.judge(experiment.PAPER, scores, cohort.meta["data"])
+    with whole(folder / "claims.csv") as temporary:
+        claims.to_csv(temporary, index=False, float_format="%.4g")
+    write_json(folder / "provenance.json", {"config": config.model_dump(), "runs": len(records), **sources})
+    return scores, {name: table for name, (table, _) in tables.items()}, claims

@@ -1,0 +1,165 @@
+"""Runs a grid: what is done is skipped, each run is stored whole or not at all, a failed one does not stop the rest."""
+
+import hashlib
+import json
+import math
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from fewlabels import provenance
+from fewlabels.errors import BadInput
+from fewlabels.files import whole, write_json
+from fewlabels.paths import results_root
+from fewlabels.training import Stopped
+
+COLUMNS = ["method", "labels", "split", "seed", "subject", "structure", "metric", "value"]
+
+
+def folder_of(experiment, config, cohort, results=None):
+    """`<results>/<experiment>/<data>-<profile>`: phantom and real data never share a folder."""
+    return (
+        Path(results or results_root())
+        / experiment.__name__.rsplit(".", 1)[1]
+        / f"{cohort.meta['data']}-{config.profile}"
+    )
+
+
+def default_device():
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=None, stop=None):
+    """Runs `experiment.grid(config)` on a cohort and writes `folder/runs/<run-id>.json`, one file a run.
+
+    only    run -> bool: which runs of the grid to do now
+    device  default: CUDA if there is one, else the CPU
+    limit   at most this many runs
+    stop    () -> True asks to stop after the next checkpoint: raises Stopped
+
+    Returns `{run id: message}` of the runs that failed. Raises BadInput when a stored run was made with another
+    config or from other data: numbers of two kinds are never mixed.
+    """
+    device = device or default_device()
+    runs = [run for run in experiment.grid(config) if only is None or only(run)][:limit]
+    fingerprint = cohort.fingerprint()
+    missing = [run for run in runs if stored(experiment, config, run, folder, fingerprint) is None]
+    failed = {}
+    # Plain text, and few lines where they pile up: notebooks keep every refresh, log files too.
+    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout}
+    with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run", desc=folder.name, **calm) as bar:
+
+        def report(stage, step, steps, entry):
+            bar.set_postfix_str(f"{stage} {step}/{steps}, validation {entry['validation']:.1f}", refresh=False)
+            bar.update(0)
+
+        for run in missing:
+            try:
+                _one(experiment, config, run, cohort, folder, fingerprint, device, report, stop)
+            except Stopped:
+                raise
+            except (RuntimeError, ArithmeticError) as error:  # Diverged, out of memory: a hole in the table
+                failed[run.id] = f"{type(error).__name__}: {error}"
+                write_json(
+                    folder / "failed" / f"{run.id}.json", {"error": failed[run.id], "trace": traceback.format_exc()}
+                )
+                tqdm.write(f"{run.id} failed: {failed[run.id]}")
+            bar.update()
+    return failed
+
+
+def _one(experiment, config, run, cohort, folder, fingerprint, device, report, stop):
+    identity = experiment.identity(config, run)
+    code = provenance.code()
+    started, clock = provenance.now(), time.perf_counter()
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    place = checkpoints(folder, identity, fingerprint, code)
+    result = experiment.run(config, run, cohort, place, device, report, stop)
+    record = {
+        "run": run.id,
+        "config": identity,
+        "seconds": round(time.perf_counter() - clock, 1),
+        "peak_memory_mb": _peak_memory_mb(device),
+        "network": str((place / run.id / "best.pt").relative_to(folder)),
+        **_rounded(result),
+        "provenance": {**code, **provenance.machine(device), "data": cohort.meta["data"], "fingerprint": fingerprint}
+        | {"start": started, "end": provenance.now()},
+    }
+    path = folder / "runs" / f"{run.id}.json"
+    with whole(path) as temporary:  # one line: a run of 123 subjects stays a small file
+        temporary.write_text(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "failed" / f"{run.id}.json").unlink(missing_ok=True)
+
+
+def checkpoints(folder, identity, fingerprint, code):
+    """Where a run keeps its networks: a folder of its config (but for the method), data and source tree."""
+    shared = {key: value for key, value in identity.items() if key not in ("method", "labels", "split", "seed")}
+    key = json.dumps([shared, fingerprint, code["lib"]], sort_keys=True)
+    return folder / "checkpoints" / hashlib.sha256(key.encode()).hexdigest()[:12]
+
+
+def network_of(record, folder):
+    """The weights of a stored run's network, or None on a machine that did not train it (they are not committed)."""
+    path = folder / record["network"]
+    return torch.load(path, map_location="cpu", weights_only=True)["network"] if path.exists() else None
+
+
+def stored(experiment, config, run, folder, fingerprint=None):
+    """A stored run as a dict, or None. A damaged file is named, moved aside and counts as none. Raises BadInput."""
+    path = folder / "runs" / f"{run.id}.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        config_then, data_then = record["config"], record["provenance"]["fingerprint"]
+        record["subjects"], record["scores"], record["overall"]
+    except (ValueError, KeyError, TypeError):
+        path.rename(path.with_suffix(".damaged"))
+        print(f"{path}: damaged, moved aside as {path.with_suffix('.damaged').name}; the run is done again")
+        return None
+    for key, now in experiment.identity(config, run).items():
+        if config_then.get(key) != now:
+            advice = "(move that folder away, or write to another --results)"
+            raise BadInput(f"{path}: {key}", f"{now!r}, as in the parameters", f"{config_then.get(key)!r} {advice}")
+    if fingerprint is not None and data_then != fingerprint:
+        raise BadInput(f"{path}: data", f"fingerprint {fingerprint[:12]}", f"{data_then[:12]}: a run on other data")
+    return record
+
+
+def scores(experiment, config, folder):
+    """All stored scores of the grid, tidy and sorted: one value a row, columns `COLUMNS`. Empty value: undefined."""
+    rows = []
+    for run in experiment.grid(config):
+        record = stored(experiment, config, run, folder)
+        if record is None:
+            continue
+        place = (run.method, run.labels, run.split, run.seed)
+        for metric, structures in record["scores"].items():
+            for structure, values in structures.items():
+                rows += [(*place, s, structure, metric, v) for s, v in zip(record["subjects"], values, strict=True)]
+        rows += [(*place, "all", "all", metric, value) for metric, value in record["overall"].items()]
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(COLUMNS[:-1], ignore_index=True)
+
+
+def _rounded(value):
+    """Floats to four digits behind the point, NaN to None: what JSON can hold and a file should."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value
+
+
+def _peak_memory_mb(device):
+    if torch.device(device).type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))

@@ -1,0 +1,48 @@
+"""Tables in a paper's own layout, the paper's number beside ours."""
+
+import pandas as pd
+
+
+def summarise(runs, row="method", column="labels"):
+    """Mean, sd and n over runs for each (row, column): `runs` is a series indexed by names that include both."""
+    grouped = runs.groupby([row, column])
+    table = pd.DataFrame({"mean": grouped.mean(), "sd": grouped.std(), "n": grouped.size()}).reset_index()
+    return table.rename(columns={row: "row", column: "column"})
+
+
+def beside_paper(ours, published, rows, columns):
+    """One line a cell of the paper's table, in its order: row, column, ours_mean, _sd, _n, paper_mean, _sd."""
+    cells = pd.MultiIndex.from_product([rows, columns], names=["row", "column"]).to_frame(index=False)
+    ours = ours.rename(columns={"mean": "ours_mean", "sd": "ours_sd", "n": "ours_n"})
+    published = published.rename(columns={"mean": "paper_mean", "sd": "paper_sd"})
+    table = (
+        cells.merge(ours, how="left").merge(published, how="left").dropna(subset=["ours_mean", "paper_mean"], how="all")
+    )
+    return table.round(2).astype({"ours_n": "Int64"}).reset_index(drop=True)
+
+
+def markdown(table, row_name, caption, column_format="{}"):
+    """A table of `beside_paper` as Markdown: each cell is ours ± sd (n), the paper's below it."""
+
+    def cell(entry):
+        ours = (
+            f"**{_pm(entry.ours_mean, entry.ours_sd)}** (n = {entry.ours_n})"
+            if pd.notna(entry.ours_mean)
+            else "not run"
+        )
+        paper = _pm(entry.paper_mean, entry.paper_sd) if pd.notna(entry.paper_mean) else "-"
+        return f"{ours}<br>paper {paper}"
+
+    rows, columns = (list(dict.fromkeys(table[name])) for name in ("row", "column"))
+    columns = sorted(columns) if all(isinstance(c, int) for c in columns) else columns
+    cells = {(entry.row, entry.column): cell(entry) for entry in table.itertuples()}
+    lines = [
+        f"| {row_name} | " + " | ".join(column_format.format(c) for c in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    lines += [f"| {r} | " + " | ".join(cells.get((r, c), "-") for c in columns) + " |" for r in rows]
+    return f"{caption}\n\n" + "\n".join(lines) + "\n"
+
+
+def _pm(mean, sd):
+    return f"{mean:.1f}" if pd.isna(sd) else f"{mean:.1f} ± {sd:.1f}"

@@ -1,0 +1,115 @@
+"""One training loop for every method: batches, validation, the best and the last state, exact resume."""
+
+import copy
+import math
+import pickle
+
+import torch
+
+from fewlabels.files import whole
+
+
+class Diverged(RuntimeError):
+    """A loss that is no longer a number."""
+
+
+class Stopped(RuntimeError):
+    """Training was asked to stop and has saved its state."""
+
+
+class Shuffled:
+    """Endless random batches of indices 0..n-1, each index once before any comes again. Uses torch's global RNG."""
+
+    def __init__(self, n, size):
+        self.n, self.size, self.queue = n, size, torch.empty(0, dtype=torch.long)
+
+    def __next__(self):
+        while len(self.queue) < self.size:
+            self.queue = torch.cat([self.queue, torch.randperm(self.n)])
+        batch, self.queue = self.queue[: self.size], self.queue[self.size :]
+        return batch
+
+    def state_dict(self):
+        return {"queue": self.queue}
+
+    def load_state_dict(self, state):
+        self.queue = state["queue"]
+
+
+def fit(method, samplers, next_batch, validate, *, steps, every, folder, seed, patience=0, report=None, stop=None):
+    """Train `method` and leave it with the network that was best on validation; returns the history.
+
+    samplers    the `Shuffled` that `next_batch` draws from: their position is part of the saved state
+    next_batch  () -> what `method.training_step` takes
+    validate    () -> a number, higher is better, computed every `every` steps
+    patience    stop when the best is this many steps old; 0 never
+    folder      holds `last.pt` while it trains (everything: a killed run goes on from there and ends in the same
+                bits on the CPU), then `best.pt` (network and history): calling again returns at once
+    report      report(steps_done, last history entry) after each validation
+    stop        () -> True asks to stop after the state is saved: raises Stopped
+
+    Raises Diverged when a loss is not finite; `last.pt` is then the state before the interval in which it happened.
+    """
+    last, done = folder / "last.pt", folder / "best.pt"
+    if (state := _load(done)) is not None:
+        method.network.load_state_dict(state["network"])
+        return state["history"]
+
+    torch.manual_seed(seed)
+    history, best, best_step = [], None, 0
+    if (state := _load(last)) is not None:
+        method.load_state_dict(state["method"])
+        for sampler, position in zip(samplers, state["samplers"], strict=True):
+            sampler.load_state_dict(position)
+        history, best, best_step = state["history"], state["best"], state["best_step"]
+        torch.set_rng_state(state["rng"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    step = history[-1]["step"] if history else 0
+    while step < steps and not (patience and step - best_step >= patience):
+        interval = min(every, steps - step)
+        sums = {}
+        for _ in range(interval):
+            for name, value in method.training_step(next_batch()).items():
+                sums[name] = sums.get(name, 0.0) + value
+        step += interval
+        means = {name: float(total) / interval for name, total in sums.items()}
+        if not all(math.isfinite(value) for value in means.values()):
+            raise Diverged(f"a loss is not finite between steps {step - interval} and {step}: {means}")
+
+        history.append({"step": step, **means, "validation": validate()})
+        if best is None or history[-1]["validation"] > max(entry["validation"] for entry in history[:-1]):
+            best, best_step = copy.deepcopy(method.network.state_dict()), step
+        state = {
+            "method": method.state_dict(),
+            "samplers": [sampler.state_dict() for sampler in samplers],
+            "history": history,
+            "best": best,
+            "best_step": best_step,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+        }
+        with whole(last) as temporary:
+            torch.save(state, temporary)
+        if report:
+            report(step, history[-1])
+        if stop and stop():
+            raise Stopped(f"stopped after step {step} of {steps}")
+
+    method.network.load_state_dict(best)
+    with whole(done) as temporary:
+        torch.save({"network": best, "history": history}, temporary)
+    last.unlink(missing_ok=True)
+    return history
+
+
+def _load(path):
+    """A saved state, or None where there is none. A damaged one counts as none and is moved aside."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError):
+        path.rename(path.with_suffix(".damaged"))
+        return None
