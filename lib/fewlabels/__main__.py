@@ -103,16 +103,22 @@ def _parser():
 
 def _only(experiment, config, text):
     """A filter of runs from 'split=0,split=1,labels=5'. Raises BadInput when it names nothing of the grid."""
-    wanted = {}
-    runs = experiment.grid(config)
+    runs, wanted = experiment.grid(config), {}
+    keys = list(vars(runs[0]))
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
-        values = {str(getattr(run, key, None)) for run in runs}
-        if value not in values:
-            known = ", ".join(sorted(values - {"None"})) or f"a key of {', '.join(vars(runs[0]))}"
-            raise BadInput(f"--only {part}", known, repr(value) if values != {"None"} else repr(key))
+        if key not in keys:
+            raise BadInput(f"--only {part}", f"a key of {', '.join(keys)}", repr(key))
+        if value not in (values := {str(getattr(run, key)) for run in runs}):
+            raise BadInput(f"--only {part}", f"one of {', '.join(sorted(values))}", repr(value))
         wanted.setdefault(key, set()).add(value)
-    return lambda run: all(str(getattr(run, key)) in values for key, values in wanted.items())
+
+    def only(run):
+        return all(str(getattr(run, key)) in values for key, values in wanted.items())
+
+    if not any(map(only, runs)):
+        raise BadInput(f"--only {text}", "runs of the grid", "none that is all of this")
+    return only
 
 
 def _signalled():

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from scipy import stats
 
+DIGITS = 6  # differences and their means are rounded to so many: 0.3 - 0.305 is not below -0.005
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
 COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
 
@@ -68,8 +69,13 @@ def differences(runs, better, than, labels=None):
     methods = runs.index.get_level_values("method").unique()
     if not {better, than} <= set(methods):
         return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], [], []], names=["labels", "split", "seed"]))
-    d = (runs.xs(better, level="method") - runs.xs(than, level="method")).dropna()
+    d = (runs.xs(better, level="method") - runs.xs(than, level="method")).dropna().round(DIGITS)
     return d if labels is None else d[d.index.get_level_values("labels").isin(labels)]
+
+
+def means(d):
+    """The mean of differences at each label count."""
+    return d.groupby("labels").mean().round(DIGITS)
 
 
 def greater(d):
@@ -79,8 +85,8 @@ def greater(d):
     """
     if len(d) < 3:
         return "", None
-    if (d == d.iloc[0]).all():  # no spread: t is undefined, Wilcoxon has ties only
-        return "sign", 0.5 ** len(d) if d.iloc[0] > 0 else 1.0
-    if len(d) < 5:
-        return "paired t, one-sided", float(stats.ttest_1samp(d, 0, alternative="greater").pvalue)
-    return "Wilcoxon signed-rank, one-sided", float(stats.wilcoxon(d, alternative="greater").pvalue)
+    name = "Wilcoxon signed-rank, one-sided" if len(d) >= 5 else "paired t, one-sided"
+    if d.nunique() == 1 and (len(d) < 5 or d.iloc[0] == 0):  # no spread: what SciPy would divide by
+        return name, float(d.iloc[0] <= 0)
+    test = stats.wilcoxon(d, alternative="greater") if len(d) >= 5 else stats.ttest_1samp(d, 0, alternative="greater")
+    return name, float(test.pvalue)

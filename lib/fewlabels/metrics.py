@@ -41,11 +41,12 @@ def largest_components(labels, through=None):
              the apex off a lung in exclusive labels; the apex is no stray component)
     Only background is filled or created; no structure is overwritten by another.
     """
-    out = np.zeros_like(labels)
+    kept = {}
     for c in np.unique(labels[labels > 0]):
-        connected = np.isin(labels, [c, *(through or {}).get(int(c), ())])
-        parts, _ = ndimage.label(connected)
-        keep = parts == np.bincount(parts[labels == c]).argmax()
-        out[keep & (labels == c)] = c
-        out[ndimage.binary_fill_holes(keep) & (labels == 0)] = c
+        parts, _ = ndimage.label(np.isin(labels, [c, *(through or {}).get(int(c), ())]))
+        kept[c] = parts == np.bincount(parts[labels == c]).argmax()
+    out = np.zeros_like(labels)
+    for c in sorted(kept, key=lambda c: kept[c].sum()):  # the smallest first: a hole is its innermost structure's
+        out[kept[c] & (labels == c)] = c
+        out[ndimage.binary_fill_holes(kept[c]) & (labels == 0) & (out == 0)] = c
     return out

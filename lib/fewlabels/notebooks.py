@@ -20,6 +20,13 @@ def table_notebooks(experiment):
     return sorted((CHECKOUT / "notebooks").glob(f"{experiment.PAPER}_table*.py"))
 
 
+def read(source):
+    """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
+    notebook = jupytext.read(source)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
 def parameters(notebook):
     """The literals of the cell tagged `parameters`, by name."""
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -44,7 +51,7 @@ def run_all(params_file):
 
 def execute(source, target, values):
     """Runs one percent script with parameter values into `target`, from the repository's root."""
-    notebook = jupytext.read(source)
+    notebook = read(source)
     for key in {*values} ^ {*parameters(notebook)}:
         found = "a parameter it does not have" if key in values else "no value"
         raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
@@ -80,7 +87,7 @@ def build(source):
     Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file, so that building
     twice on one kind of machine gives the same bytes but for the pictures' and the timings' own differences.
     """
-    notebook = jupytext.read(source)
+    notebook = read(source)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # jupytext's are random
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()

@@ -14,6 +14,8 @@ def experiment_of(path):
     """The experiment's module: `params/jsrt/quick.yaml` -> `fewlabels.experiments.jsrt`."""
     name = Path(path).absolute().parent.name
     try:
+        if not name.isidentifier():
+            raise ModuleNotFoundError(name=f"fewlabels.experiments.{name}")
         return import_module(f"fewlabels.experiments.{name}")
     except ModuleNotFoundError as error:
         if error.name != f"fewlabels.experiments.{name}":
@@ -31,6 +33,9 @@ def read(path):
         raise BadInput(path, "YAML", " ".join(str(error).split())) from None
     if not isinstance(values, dict):
         raise BadInput(path, "keys with values", type(values).__name__)
+    for key in values:
+        if not isinstance(key, str):  # YAML reads 1, yes and null as such
+            raise BadInput(f"{path}: {key!r}", "a name as key", type(key).__name__)
     return values
 
 
@@ -40,7 +45,10 @@ def check(Config, values, where):
         return Config(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "values"
+        message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        if not first["loc"]:  # values that do not fit together: the Config names the key itself
+            raise BadInput.from_line(f"{where}: {message}") from None
+        key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise BadInput(f"{where}: {key}", f"one of {', '.join(Config.model_fields)}", "an unknown key") from None
         if first["type"] == "missing":
@@ -48,9 +56,7 @@ def check(Config, values, where):
         found = repr(first["input"])
         if isinstance(first["input"], str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", first["input"]):
             found += ", which YAML reads as text (write it out, as 0.001)"
-        raise BadInput(
-            f"{where}: {key}", first["msg"].removeprefix("Input should be ").removeprefix("Value error, "), found
-        ) from None
+        raise BadInput(f"{where}: {key}", message, found) from None
 
 
 def load(path):

@@ -1,5 +1,6 @@
 """What a number needs to be believed: code, versions, machine, data."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -25,7 +26,7 @@ def now():
 def code():
     """The commit, the git trees of lib/ and params/, and whether anything that computes was changed since.
 
-    All None outside a checkout (an installed package).
+    A changed lib/ has a digest of its changes behind its tree. All None outside a checkout (an installed package).
     """
 
     def git(*arguments):
@@ -35,12 +36,12 @@ def code():
 
     if not is_checkout() or git("rev-parse", "HEAD") is None:
         return {"commit": None, "lib": None, "params": None, "dirty": None}
-    changed = git("status", "--porcelain", "--", *CODE)
+    lib, changes = git("rev-parse", "HEAD:lib"), git("diff", "HEAD", "--", "lib")
     return {
         "commit": git("rev-parse", "HEAD"),
-        "lib": git("rev-parse", "HEAD:lib"),
+        "lib": lib + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""),
         "params": git("rev-parse", "HEAD:params"),
-        "dirty": bool(changed),
+        "dirty": bool(git("status", "--porcelain", "--", *CODE)),
     }
 
 
@@ -49,7 +50,7 @@ def machine(device):
     device = torch.device(device)
     facts = {
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))} | {"torch": torch.__version__},
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_processor()}",
         "cores": os.cpu_count(),

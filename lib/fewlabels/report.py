@@ -1,15 +1,20 @@
 """What a result folder holds beside its runs: scores, tables, claims and where they come from."""
 
+import gzip
+
 from fewlabels import ledger, provenance, sweep
 from fewlabels.files import whole, write_json, write_text
 
 
 def write(experiment, config, cohort, folder):
-    """Writes scores.csv, table<k>.csv and .md, claims.csv and provenance.json from the stored runs of the grid.
+    """Writes scores.csv (above 1 MB scores.csv.gz), table<k>.csv and .md, claims.csv and provenance.json.
+
+    All from the stored runs of the grid.
 
     Returns the scores, `{table name: frame}` and the claims. Nothing is written, and None returned, without a run.
     """
-    scores = sweep.scores(experiment, config, folder)
+    fingerprint = cohort.fingerprint()
+    scores = sweep.scores(experiment, config, folder, fingerprint)
     if scores.empty:
         return None
     records = [r for run in experiment.grid(config) if (r := sweep.stored(experiment, config, run, folder)) is not None]
@@ -21,15 +26,23 @@ def write(experiment, config, cohort, folder):
     if sources["dirty"] not in (False, None):
         caption += " **Made from changed, uncommitted code.**"
 
-    with whole(folder / "scores.csv") as temporary:
-        scores.to_csv(temporary, index=False, float_format="%.4f")
+    _write_scores(scores, folder)
     tables = experiment.tables(scores)
     for name, (table, markdown) in tables.items():
         with whole(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False, float_format="%.2f")
         write_text(folder / f"{name}.md", markdown(caption))
     claims = ledger.judge(experiment.PAPER, scores, cohort.meta["data"])
     with whole(folder / "claims.csv") as temporary:
         claims.to_csv(temporary, index=False, float_format="%.4g")
     write_json(folder / "provenance.json", {"config": config.model_dump(), "runs": len(records), **sources})
     return scores, {name: table for name, (table, _) in tables.items()}, claims
+
+
+def _write_scores(scores, folder):
+    content = scores.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode()
+    plain, packed = folder / "scores.csv", folder / "scores.csv.gz"
+    large = len(content) > 1_000_000
+    with whole(packed if large else plain) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if large else content)  # no time: same scores, same bytes
+    (plain if large else packed).unlink(missing_ok=True)

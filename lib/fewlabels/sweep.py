@@ -35,6 +35,14 @@ def default_device():
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def _device(name):
+    """The named device, or the default one. Raises BadInput for one that is not there."""
+    try:
+        return torch.empty(0, device=name or default_device()).device
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput("--device", "cpu, cuda, cuda:1, ...", f"{name!r}: {str(error).splitlines()[0]}") from None
+
+
 def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=None, stop=None):
     """Runs `experiment.grid(config)` on a cohort and writes `folder/runs/<run-id>.json`, one file a run.
 
@@ -46,7 +54,7 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     Returns `{run id: message}` of the runs that failed. Raises BadInput when a stored run was made with another
     config or from other data: numbers of two kinds are never mixed.
     """
-    device = device or default_device()
+    device = _device(device)
     runs = [run for run in experiment.grid(config) if only is None or only(run)][:limit]
     fingerprint = cohort.fingerprint()
     missing = [run for run in runs if stored(experiment, config, run, folder, fingerprint) is None]
@@ -119,8 +127,8 @@ def stored(experiment, config, run, folder, fingerprint=None):
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         config_then, data_then = record["config"], record["provenance"]["fingerprint"]
-        record["subjects"], record["scores"], record["overall"]
-    except (ValueError, KeyError, TypeError):
+        record["subjects"], record["scores"].items(), record["overall"].items(), config_then.items()
+    except (ValueError, KeyError, TypeError, AttributeError):
         path.rename(path.with_suffix(".damaged"))
         print(f"{path}: damaged, moved aside as {path.with_suffix('.damaged').name}; the run is done again")
         return None
@@ -133,11 +141,11 @@ def stored(experiment, config, run, folder, fingerprint=None):
     return record
 
 
-def scores(experiment, config, folder):
+def scores(experiment, config, folder, fingerprint=None):
     """All stored scores of the grid, tidy and sorted: one value a row, columns `COLUMNS`. Empty value: undefined."""
     rows = []
     for run in experiment.grid(config):
-        record = stored(experiment, config, run, folder)
+        record = stored(experiment, config, run, folder, fingerprint)
         if record is None:
             continue
         place = (run.method, run.labels, run.split, run.seed)

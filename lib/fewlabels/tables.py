@@ -18,7 +18,7 @@ def beside_paper(ours, published, rows, columns):
     table = (
         cells.merge(ours, how="left").merge(published, how="left").dropna(subset=["ours_mean", "paper_mean"], how="all")
     )
-    return table.round(2).astype({"ours_n": "Int64"}).reset_index(drop=True)
+    return table.astype({"ours_n": "Int64"}).reset_index(drop=True)
 
 
 def markdown(table, row_name, caption, column_format="{}"):

@@ -3,7 +3,7 @@
 import pandas as pd
 from scipy import stats
 
-from fewlabels.ledger import Verdict, differences, greater, run_scores
+from fewlabels.ledger import Verdict, differences, greater, means, run_scores
 
 ALL = (5, 10, 25, 50, 100)
 STOP_GRADIENT = "SemiTC (stop-gradient)"
@@ -17,8 +17,13 @@ def _verdict(supported, contradicted):
     return "supported" if supported else "contradicted" if contradicted else "inconclusive"
 
 
-def _by_labels(d, form="{:+.1f}"):
-    return ", ".join(f"{n}: {form.format(v)}" for n, v in d.groupby("labels").mean().items())
+def _fewest(d, labels):
+    """How many differences there are at that of the label counts which has fewest."""
+    return int(d.groupby("labels").size().reindex(labels, fill_value=0).min())
+
+
+def _by_labels(d):
+    return ", ".join(f"{labels}: {gain:+.1f}" for labels, gain in means(d).items())
 
 
 def _miou(scores, alias_100=False):
@@ -42,9 +47,9 @@ def bortsova_01(scores):
 
 def bortsova_02(scores):
     d = differences(_miou(scores), "SupTC", "Baseline", ALL)
-    if d.groupby("labels").size().reindex(ALL, fill_value=0).min() < 3:
+    if _fewest(d, ALL) < 3:
         return _not_run(len(d), 15)
-    gains = d.groupby("labels").mean()
+    gains = means(d)
     test, p = greater(-d)
     supported = gains.between(-0.5, 4.5, inclusive="neither").all() and gains.mean() > 0
     contradicted = gains.max() > 9 or (gains.mean() < 0 and p < 0.05)
@@ -66,14 +71,14 @@ def bortsova_03(scores):
 def bortsova_04(scores):
     d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
     n, wins = len(d), int((d > 0).sum())
-    if n < 10:
+    if _fewest(d, (5, 10)) < 5:
         return _not_run(n, 10)
     return Verdict(_verdict(wins == n, wins / n <= 0.7), f"better in {wins} of {n}", n, "count")
 
 
 def bortsova_05(scores):
     d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
-    if d.groupby("labels").size().reindex((5, 10), fill_value=0).min() < 3:
+    if _fewest(d, (5, 10)) < 3:
         return _not_run(len(d), 6)
     at = {labels: d.xs(labels, level="labels") for labels in (5, 10)}
     tests = {labels: greater(values) for labels, values in at.items()}
@@ -86,17 +91,18 @@ def bortsova_05(scores):
 def bortsova_06(scores):
     d = differences(_miou(scores), "SemiTC", "SupTC", (25, 50))
     shares = (d > 0).groupby("labels").mean().reindex((25, 50))
-    if d.groupby("labels").size().reindex((25, 50), fill_value=0).min() < 5:
+    if _fewest(d, (25, 50)) < 5:
         return _not_run(len(d), 10)
+    modest = means(d).between(0, 3, inclusive="neither").all()
     ours = f"better in {shares[25]:.0%} and {shares[50]:.0%}, gain at {_by_labels(d)}"
-    return Verdict(_verdict((shares >= 0.8).all(), (shares <= 0.4).any()), ours, len(d), "count")
+    return Verdict(_verdict((shares >= 0.8).all() and modest, (shares <= 0.4).any()), ours, len(d), "count")
 
 
 def bortsova_07(scores):
     d = differences(_miou(scores), "SemiTC", "SupTC", ALL[:4])
-    if d.groupby("labels").size().reindex(ALL[:4], fill_value=0).min() < 3:
+    if _fewest(d, ALL[:4]) < 3:
         return _not_run(len(d), 12)
-    gain = d.groupby("labels").mean()
+    gain = means(d)
     rho, p = stats.spearmanr(d.index.get_level_values("labels"), d)
     supported = gain[5] > gain[10] > gain[25] and rho < 0 and p < 0.05
     ours = f"gain at {_by_labels(d)}; correlation {rho:+.2f}"
@@ -116,14 +122,12 @@ def bortsova_09(scores):
     runs = _miou(scores)
     d = {m: differences(runs, m, "SupTC", (5, 10, 25)) for m in ("SemiTC", "SemiTC+")}
     consistency = differences(runs, "SupTC", "Baseline", (5, 10, 25))
-    fewest = min(
-        v.groupby("labels").size().reindex((5, 10, 25), fill_value=0).min() for v in (*d.values(), consistency)
-    )
+    fewest = min(_fewest(v, (5, 10, 25)) for v in (*d.values(), consistency))
     if fewest < 3:
         return _not_run(int(fewest) * 3, 9)
-    larger = {m: v.groupby("labels").mean() > consistency.groupby("labels").mean() for m, v in d.items()}
-    supported = all(v.all() for v in larger.values())
-    contradicted = all(not v[5] and not v[10] for v in larger.values())
+    gain, by_consistency = {m: means(v) for m, v in d.items()}, means(consistency)
+    supported = all((v > by_consistency).all() for v in gain.values())
+    contradicted = all((v < by_consistency)[[5, 10]].all() for v in gain.values())
     ours = (
         "; ".join(f"{m} - SupTC {_by_labels(v)}" for m, v in d.items())
         + f"; SupTC - Baseline {_by_labels(consistency)}"
@@ -133,7 +137,7 @@ def bortsova_09(scores):
 
 def bortsova_18(scores):
     d = differences(_miou(scores), "SemiTC", STOP_GRADIENT, (5, 10))
-    if len(d) < 10:
+    if _fewest(d, (5, 10)) < 5:
         return _not_run(len(d), 10)
     test, p = greater(d)
     contradicted = d.mean() < 0 and greater(-d)[1] < 0.05

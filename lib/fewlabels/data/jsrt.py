@@ -23,12 +23,12 @@ from scipy import ndimage
 
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.phantoms.chest import CLASSES
 from fewlabels.data.phantoms.chest import chest as phantom
 from fewlabels.errors import BadInput
 
 __all__ = ["CLASSES", "IDS", "check", "load", "phantom", "prepare", "splits"]
 
-CLASSES = ("background", "heart", "left clavicle", "right clavicle", "left lung", "right lung")
 IDS = tuple([f"JPCLN{i:03}" for i in range(1, 155)] + [f"JPCNN{i:03}" for i in range(1, 94)])
 
 IMAGES_FROM = "JSRT, http://db.jsrt.or.jp/eng.php (free registration)"

@@ -63,9 +63,20 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self):
         if self.size % 2 ** (self.levels - 1):
-            raise ValueError(f"a size divisible by 2^(levels - 1) = {2 ** (self.levels - 1)}")
-        if too_many := [n for n in self.labels + self.stop_gradient_labels if n > self.train_images]:
-            raise ValueError(f"at most train_images = {self.train_images} labels, not {too_many[0]}")
+            raise ValueError(
+                f"size: expected a multiple of 2^(levels - 1) = {2 ** (self.levels - 1)}, found {self.size}"
+            )
+        if (self.gradient, self.order) == ("printed", 1):
+            raise ValueError("gradient: expected 'adjoint' with order 1, found 'printed', a formula for order 0")
+        for key in ("labels", "stop_gradient_labels"):
+            if too_many := [n for n in getattr(self, key) if n > self.train_images]:
+                raise ValueError(f"{key}: expected at most train_images = {self.train_images}, found {too_many[0]}")
+        for key in ("splits", "labels", "methods", "stop_gradient_labels", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: expected each value once, found {values}")
+            if not values and key != "stop_gradient_labels":
+                raise ValueError(f"{key}: expected at least one value, found none")
         return self
 
 

@@ -60,6 +60,10 @@ class TransformationConsistency:
     def __init__(
         self, network, optimiser, draw, lam=1.0, order=0, distance="jaccard", gradient="adjoint", stop_gradient=False
     ):
+        if gradient not in ("adjoint", "printed") or (gradient, order) == ("printed", 1):
+            raise ValueError(
+                f"gradient: expected 'adjoint', or 'printed' with order 0, found {gradient!r}, order {order}"
+            )
         self.network, self.optimiser, self.draw = network, optimiser, draw
         self.lam, self.order, self.C = lam, order, DISTANCES[distance]
         self.gradient, self.stop_gradient = gradient, stop_gradient

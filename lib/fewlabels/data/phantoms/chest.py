@@ -30,11 +30,8 @@ SUPERSAMPLING = 3  # odd, so that a pixel's centre is one of its samples
 
 def chest(n=247, seed=0, size=64):
     """`n` subjects as a `Cohort`; subject `i` depends on `seed` and `i` only, its anatomy not on `size`."""
-    for name, value, least in (
-        ("n", n, 1),
-        ("seed", seed, 0),
-        ("size", size, 32),
-    ):  # 32: clavicles are a pixel thick
+    smallest = 32  # there clavicles are a pixel thick
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, smallest)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise BadInput(f"chest phantom {name}", f"an integer of at least {least}", repr(value))
     subjects = [_subject(np.random.default_rng(np.random.SeedSequence([seed, i])), size) for i in range(n)]

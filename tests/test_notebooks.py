@@ -1,0 +1,78 @@
+"""Scripts and their generated notebooks. That the notebooks run, and say what they said, is nbval's part."""
+
+import ast
+import json
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from fewlabels.experiments import jsrt
+from fewlabels.notebooks import execute, parameters, table_notebooks
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+
+
+def test_every_script_has_its_notebook_and_no_other_is_there():
+    assert len(SCRIPTS) >= 2
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_notebook_has_the_sources_of_its_script(script):
+    from_script = jupytext.read(script).cells
+    from_notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
+    assert [cell.source for cell in from_script] == ["".join(cell["source"]) for cell in from_notebook]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_notebook_was_executed_to_its_end_without_an_error(script):
+    notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code)
+    assert not [out for cell in code for out in cell["outputs"] if out["output_type"] == "error"]
+    checked = [cell for cell in code if "NBVAL_CHECK_OUTPUT" in "".join(cell["source"])]
+    assert checked, "nbval --nbval-lax compares marked cells only"
+    assert all(cell["outputs"] for cell in checked)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_no_exit_in_a_notebook(script):
+    names = {node.id for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)}
+    assert not names & {"exit", "quit", "SystemExit"}
+
+
+def test_table_notebooks_take_exactly_the_config():
+    scripts = table_notebooks(jsrt)
+    assert scripts
+    for script in scripts:
+        values = parameters(jupytext.read(script))
+        assert values == jsrt.Config(**values).model_dump()
+
+
+def write_script(path, *cells):
+    path.write_text("\n\n".join(['# %% tags=["parameters"]\nsteps = 3', *(f"# %%\n{cell}" for cell in cells)]) + "\n")
+    return path
+
+
+def test_execute_refuses_a_key_the_notebook_lacks(tmp_path):
+    script = write_script(tmp_path / "x.py", "print(steps)")
+    with pytest.raises(ValueError, match=r"x\.py: stepz: .* found a parameter it does not have"):
+        execute(script, tmp_path / "out.ipynb", {"steps": 1, "stepz": 2})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_execute_injects_values_and_leaves_nothing_but_the_notebook(tmp_path):
+    script = write_script(tmp_path / "x.py", "print(steps + 1)")
+    execute(script, tmp_path / "out" / "x.ipynb", {"steps": 41})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.ipynb"]
+    assert '"42\\n"' in (tmp_path / "out" / "x.ipynb").read_text()
+
+
+@pytest.mark.parametrize("cell", ["raise SystemExit", "1 / 0"])
+def test_execute_fails_where_a_cell_does(tmp_path, cell):
+    script = write_script(tmp_path / "x.py", cell, "print('after')")
+    with pytest.raises(Exception, match=r"expected status completed|ZeroDivisionError|SystemExit"):
+        execute(script, tmp_path / "out.ipynb", {"steps": 1})
+    assert not (tmp_path / "out.ipynb").exists()

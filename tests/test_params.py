@@ -1,0 +1,247 @@
+"""Parameter files: the shipped ones, and what is refused in one line."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fewlabels import params
+from fewlabels.errors import BadInput
+from fewlabels.experiments import jsrt as experiment
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "params").glob("*/*.yaml"))
+JSRT = sorted((ROOT / "params/jsrt").glob("*.yaml"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("bortsova2019_table*.py"))
+
+
+def name(path):
+    return path.stem if path.suffix == ".py" else f"{path.parent.name}/{path.stem}"
+
+
+def parameters_cell(script):
+    """The assignments of the cell tagged `parameters` as text between two cell marks, evaluated here."""
+    cells = re.split(r"^# %%", script.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (source,) = [cell for cell in cells if cell.startswith(' tags=["parameters"]')]
+    source = source.split("\n", 1)[1]
+    return source, {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+
+
+# ---- the shipped files ----
+
+
+def test_the_profiles_are_there():
+    assert {"smoke", "quick", "lite", "paper"} <= {path.stem for path in JSRT}
+    assert len(NOTEBOOKS) >= 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_shipped_file(path):
+    module, config = params.load(path)
+    assert module.__name__ == f"fewlabels.experiments.{path.parent.name}"
+    assert config.profile == path.stem
+    assert module.grid(config)
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert config.model_dump() == values  # nothing is converted, nothing has a default
+    assert list(values) == list(module.Config.model_fields)  # one order everywhere
+    nested = [
+        key for key, value in values.items() if isinstance(value, dict) or (isinstance(value, list) and [] in value)
+    ]
+    assert not nested  # flat
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_the_header_of_a_shipped_file(path):
+    text = path.read_text(encoding="utf-8")
+    header = text.split("\n\n")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert re.search(r"Tables? \d|Tables \d|Fig", header.splitlines()[0]), "the paper's table"
+    for word in ("Command:", "Takes:", "Expect:"):
+        assert word in header, word
+    assert re.search(r"\{\w*\}", header) is None, "a placeholder"
+    assert not re.search(r"(?<![\w.])[-+]?\d+(\.\d*)?[eE][-+]?\d+\b", text.split("\n\n", 1)[1]), "1e-3 is text in YAML"
+    assert "\t" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_quick_and_smoke_need_no_data(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.stem in ("quick", "smoke"):
+        assert values["data"] == "phantom"
+    else:
+        assert values["data"] != "phantom"
+
+
+def test_the_papers_protocol():
+    """What Section 3 and Table 1 say, in paper.yaml."""
+    config = params.load(ROOT / "params/jsrt/paper.yaml")[1]
+    assert (config.size, config.order, config.batch_size, config.consistency_weight) == (512, 0, 4, 1.0)
+    assert (config.amplitude, config.optimiser, config.consistency) == (
+        0.0,
+        "adadelta",
+        "jaccard",
+    )  # 0: the literal field
+    runs = experiment.grid(config)
+    cells = {(run.method, run.labels) for run in runs if "stop" not in run.method}
+    of = {"Baseline": 5, "SupTC": 5, "SemiTC": 4, "SemiTC+": 5}  # Table 1 has 19 cells
+    assert {method: sum(m == method for m, _ in cells) for method in of} == of
+    assert {run.split for run in runs} == {0, 1, 2, 3, 4}
+
+
+def test_every_run_of_a_grid_has_its_own_name():
+    for path in JSRT:
+        runs = experiment.grid(params.load(path)[1])
+        assert len({run.id for run in runs}) == len(runs)
+        assert all(re.fullmatch(r"[\w+()=-]+", run.id) for run in runs)  # a file name on any system
+
+
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=name)
+def test_the_notebook_has_the_same_parameters(script):
+    source, values = parameters_cell(script)
+    assert values == yaml.safe_load((ROOT / "params/jsrt/smoke.yaml").read_text(encoding="utf-8"))
+    for path in JSRT:
+        assert list(yaml.safe_load(path.read_text(encoding="utf-8"))) == list(values), path.name
+    uncommented = [line for line in source.splitlines() if line.strip() and "  # " not in line]
+    assert not uncommented
+
+
+# ---- what is refused ----
+
+
+def refused(path, *texts):
+    with pytest.raises(BadInput) as caught:
+        params.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert not [text for text in texts if text not in message], message
+
+
+def edited(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_the_unedited_file_is_taken(params_file):
+    module, config = params.load(params_file())
+    assert module is experiment
+    assert (config.profile, config.width) == ("tiny", 4)
+
+
+def test_an_unknown_key(params_file):
+    path = params_file(widht=4)
+    refused(path, f"{path}: widht: expected one of profile, data", "found an unknown key")
+
+
+@pytest.mark.parametrize("key", ["width", "profile", "amplitude", "splits"])
+def test_a_missing_key(params_file, key):
+    path = params_file(**{key: None})
+    refused(path, f"{path}: {key}: expected a value, found none")
+
+
+def test_1e_3(params_file):
+    path = edited(params_file(), "learning_rate: 1.0", "learning_rate: 1e-3")
+    refused(path, f"{path}: learning_rate: ", "'1e-3'", "text", "0.001")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("width: 4", "width: '4'", "width"),
+        ("width: 4", "width: 4.0", "width"),
+        ("width: 4", "width: true", "width"),
+        ("width: 4", "width: 0", "width"),
+        ("width: 4", "width:", "width"),
+        ("amplitude: 2.0", "amplitude: -1.0", "amplitude"),
+        ("amplitude: 2.0", "amplitude: .nan", "amplitude"),
+        ("amplitude: 2.0", "amplitude: two", "amplitude"),
+        ("labels:\n- 2\n", "labels: 2\n", "labels"),
+        ("labels:\n- 2\n", "labels: [2, x]\n", "labels.1"),
+        ("labels:\n- 2\n", "labels: [2, 2.5]\n", "labels.1"),
+        ("splits:\n- 0\n", "splits: [5]\n", "splits.0"),
+        ("- SemiTC+", "- SemiTC++", "methods.1"),
+        ("data: phantom", "data: mnist", "data"),
+        ("order: 0", "order: 3", "order"),
+        ("batch_size: 4", "batch_size: 3", "batch_size"),
+        ("optimiser: adadelta", "optimiser: sgd", "optimiser"),
+    ],
+)
+def test_a_value_of_the_wrong_kind(params_file, old, new, key):
+    path = edited(params_file(), old, new)
+    refused(path, f"{path}: {key}: expected ", "found ")
+
+
+def test_values_that_do_not_fit_together(params_file):
+    refused(params_file(labels=[2, 7]), ": labels: expected at most train_images = 6, found 7")
+    refused(params_file(stop_gradient_labels=[9]), ": stop_gradient_labels: expected at most train_images = 6, found 9")
+    refused(params_file(size=34), ": size: expected ", "2^(levels - 1) = 4", "found 34")
+
+
+@pytest.mark.parametrize("changed", [{"splits": [0, 0]}, {"seeds": [1, 2, 1]}, {"methods": ["SupTC", "SupTC"]}])
+def test_a_list_that_names_something_twice(params_file, changed):
+    """Refused, or each run once: twice would be two equal rows in scores.csv."""
+    try:
+        runs = experiment.grid(params.load(params_file(**changed))[1])
+    except BadInput:
+        return
+    assert len({run.id for run in runs}) == len(runs)
+
+
+@pytest.mark.parametrize("key", ["splits", "labels", "methods", "seeds"])
+def test_a_grid_of_nothing(params_file, key):
+    refused(params_file(**{key: []}))
+
+
+@pytest.mark.parametrize("key", ["1", "null", "yes", "[a, b]"])
+def test_a_key_that_is_no_word(params_file, key):
+    path = params_file()
+    path.write_text(path.read_text() + f"{key}: 3\n")
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["profile: [", "a: b: c", "\tx: 1", "a: 'b", "profile: !!python/object:os.system x", "%"]
+)
+def test_broken_yaml(params_file, text):
+    path = params_file()
+    path.write_text(text)
+    refused(path, f"{path}: expected YAML, found ")
+
+
+def test_bytes_that_are_no_text(params_file):
+    path = params_file()
+    path.write_bytes(b"profile: \xff\xfe\x00")
+    refused(path, "expected YAML")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n- b\n", "just words", "3"])
+def test_yaml_that_holds_no_keys(params_file, text):
+    path = params_file()
+    path.write_text(text)
+    refused(path, "expected keys with values")
+
+
+def test_files_that_are_not_there(params_file, tmp_path):
+    params_file()
+    refused(tmp_path / "jsrt" / "nowhere.yaml", "expected a parameter file, found No such file")
+    refused(tmp_path / "jsrt", "expected ")  # a folder
+    (tmp_path / "jsrt" / "folder.yaml").mkdir()
+    refused(tmp_path / "jsrt" / "folder.yaml", "expected a parameter file")
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "v1.0", "jsrt.old", "a b"])
+def test_a_folder_that_names_no_experiment(params_file, tmp_path, folder):
+    path = tmp_path / folder / "tiny.yaml"
+    path.parent.mkdir()
+    path.write_text(params_file().read_text())
+    refused(path, "expected a folder named after an experiment", repr(folder))
+
+
+def test_a_relative_path(params_file, monkeypatch):
+    path = params_file()
+    monkeypatch.chdir(path.parent)
+    assert params.load(path.name)[1].profile == "tiny"
