@@ -37,6 +37,7 @@ def test_every_subject_has_every_structure(cohort):
 
 def test_a_subject_does_not_depend_on_the_others():
     few, many = chest(3, seed=5, size=32), chest(7, seed=5, size=32)
+    assert few.fingerprint() == chest(3, seed=5, size=32).fingerprint()
     assert torch.equal(few.images, many.images[:3])
     assert torch.equal(few.labels, many.labels[:3])
     assert not torch.equal(few.images, chest(3, seed=6, size=32).images)
@@ -82,6 +83,8 @@ def test_subjects_differ_in_shape_place_and_exposure(cohort):
         ({"n": 0}, "chest phantom n: expected an integer of at least 1, found 0"),
         ({"n": 1, "size": 31}, "chest phantom size: expected an integer of at least 32, found 31"),
         ({"n": 1, "size": 64.0}, "chest phantom size: expected an integer of at least 32, found 64.0"),
+        ({"n": 1, "size": "64"}, "chest phantom size: expected an integer of at least 32, found '64'"),
+        ({"n": True}, "chest phantom n: expected an integer of at least 1, found True"),
         ({"n": 1, "seed": -1}, "chest phantom seed: expected an integer of at least 0, found -1"),
     ],
 )

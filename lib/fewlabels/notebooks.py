@@ -2,6 +2,7 @@
 
 import ast
 import os
+import sys
 
 import jupytext
 import nbformat
@@ -65,7 +66,7 @@ def execute(source, target, values):
             kernel_name="python3",
             cwd=CHECKOUT,
             progress_bar=True,
-            log_output=False,
+            stdout_file=sys.stdout,  # the sweep's own bar, in the terminal too
         )
         for number, cell in enumerate(done.cells):  # a SystemExit in a cell leaves the rest pending, without an error
             status = cell.metadata.get("papermill", {}).get("status")

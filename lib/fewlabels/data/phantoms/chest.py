@@ -1,14 +1,13 @@
 """Synthetic chest radiographs with the five structures of JSRT/SCR.
 
-A radiograph is a sum: what lies behind one another adds to the attenuation, and the film's curve turns the
-sum into grey. So each function below draws the parameters of one structure and returns what it adds, or what
-its air takes away. Nothing hides anything: ribs cross the lungs and the spine shines through the heart; only
-the labels have a front and a back.
+A radiograph is a sum: what lies behind one another adds to the attenuation, and the film's curve turns the sum into
+grey. So each function below draws the parameters of one structure and returns what it adds, or what its air takes
+away. Ribs cross the lungs, the spine shines through the heart; only labels have a front and a back.
 
-All is drawn in the patient's frame: `y` runs down from the lung apices, `x` from the midline to the patient's
-left (the image's right, as in every postero-anterior view) or, for paired structures, laterally on either
-side. The unit is the side of the image, for lengths too. Random numbers make anatomy, never pixels (but for
-quantum noise, which is drawn last), so that one subject is the same person at every size.
+All is drawn in the patient's frame: `y` runs down from the lung apices, `x` from the midline to the patient's left
+(the image's right, as in every postero-anterior view) or, for paired structures, laterally on either side. The unit
+is the side of the image, for lengths too. Random numbers make anatomy, never pixels (but for quantum noise, drawn
+last), so that one subject is the same person at every size.
 """
 
 import math
@@ -25,13 +24,13 @@ SOURCE = "synthetic chest radiographs (fewlabels.data.phantoms.chest)"
 CLASSES = ("background", "heart", "left clavicle", "right clavicle", "left lung", "right lung")
 SIDES = {"right": -1, "left": 1}  # the sign of `x` on the patient's right and left
 FIELD_MM = 0.175 * 2048  # side of a JSRT film
+SMALLEST = 32  # there, clavicles are a pixel thick
 SUPERSAMPLING = 3  # odd, so that a pixel's centre is one of its samples
 
 
 def chest(n=247, seed=0, size=64):
     """`n` subjects as a `Cohort`; subject `i` depends on `seed` and `i` only, its anatomy not on `size`."""
-    smallest = 32  # there clavicles are a pixel thick
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, smallest)):
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise BadInput(f"chest phantom {name}", f"an integer of at least {least}", repr(value))
     subjects = [_subject(np.random.default_rng(np.random.SeedSequence([seed, i])), size) for i in range(n)]
@@ -52,9 +51,8 @@ class Build(NamedTuple):
 
 def _subject(rng, size):
     """One image, float32 `(size, size)` in [-1, 1], and its labels, int64 `(size, size)`."""
-    samples = size * SUPERSAMPLING
+    samples, build = size * SUPERSAMPLING, _build(rng)
     axis = ((np.arange(samples) + 0.5) / samples).astype(np.float32)
-    build = _build(rng)
     y, x = _patient_frame(rng, axis, build)
     common = rng.integers(2**32)  # the two sides of a person differ less than two persons do
     sides = {name: _side(_traits(common, rng), rng, y, sign * x, sign, build) for name, sign in SIDES.items()}
@@ -129,12 +127,10 @@ def _side(trait, rng, y, x, sign, build):
         + _scapula(trait, y, x, build)
         + _breast(trait, y, x, build)
     )
-    cage_edge = np.maximum(lateral, 0.72 * build.width) + trait(0.0, 0.03)  # where observers end the clavicle
-    outlined = np.minimum(clavicle, cage_edge - x)
+    outlined = np.minimum(clavicle, np.maximum(lateral, 0.72 * build.width) + trait(0.0, 0.03) - x)  # to the cage
     half, air = x > 0, np.zeros_like(y)
     within = half & (lung > 0)
-    aerated = rng.uniform(0.5, 0.75) - _vessels(rng, y[within], x[within], build)
-    air[within] = aerated * _rounded(lung[within], 0.06)
+    air[within] = (rng.uniform(0.5, 0.75) - _vessels(rng, y[within], x[within], build)) * _rounded(lung[within], 0.06)
     return Side(np.where(half, lung, -1), np.where(half, outlined, -1), dome, bone_and_tissue * half, air)
 
 
@@ -164,13 +160,12 @@ def _diaphragm(trait, rng, x, sign, build):
 
 
 def _clavicle(trait, y, x, sign, build):
-    """The S-shaped bone from sternum to shoulder: depth inside it, and its attenuation."""
+    """The S-shaped bone from sternum, where it is stouter, to shoulder: depth inside it, and its attenuation."""
     medial, lateral = 0.05 + sign * 1.5 * build.turn, build.width * trait(1.15, 1.3)
     along = np.clip((x - medial) / (lateral - medial), 0, 1)
     height, rise, bow, arch = trait(0.08, 0.19), trait(0.02, 0.15), trait(0.0, 0.02), trait(-0.01, 0.025)
     centre = height - rise * along - bow * np.sin(2 * math.pi * along) - arch * np.sin(math.pi * along)
-    half = trait(0.017, 0.024) * (1 + 0.35 * (1 - along) ** 2)  # stouter at the sternum
-    half = half * _rounded(np.minimum(along, 1 - along), 0.05)
+    half = trait(0.017, 0.024) * (1 + 0.35 * (1 - along) ** 2) * _rounded(np.minimum(along, 1 - along), 0.05)
     return half - np.abs(y - centre), trait(0.16, 0.30) * _tube(y - centre, half)
 
 
@@ -222,9 +217,8 @@ def _heart(rng, y, x, floor, build):
     cardiothoracic = rng.uniform(0.53, 0.62) if rng.random() < 0.15 else rng.uniform(0.36, 0.52)
     half_width = min(cardiothoracic * build.width, 0.36 * build.height)
     roundness, axis_angle = rng.uniform(0.65, 0.90), math.radians(rng.uniform(20, 55))
-    centre_x = build.width * rng.uniform(0.06, 0.24) + build.turn
-    centre_y = floor.min() + 0.02 - half_width * rng.uniform(0.55, 0.80)
-    down, out = y - centre_y, x - centre_x
+    out = x - (build.width * rng.uniform(0.06, 0.24) + build.turn)
+    down = y - (floor.min() + 0.02 - half_width * rng.uniform(0.55, 0.80))
     radius, angle = np.hypot(down, out), np.arctan2(down, out) - axis_angle
     egg = roundness / np.sqrt((roundness * np.cos(angle)) ** 2 + np.sin(angle) ** 2)
     for lobes in (1, 3, 4, 5):  # atrium, pulmonary trunk, ventricle: no two hearts share an outline
