@@ -68,13 +68,13 @@ def against_labels(table, title="", ylabel="mIoU (%)"):
     for i, row in enumerate(rows):
         part = table[table["row"] == row].sort_values("column")
         place = part["column"].map(columns.index) + (i - (len(rows) - 1) / 2) * 0.1
-        ours = {"yerr": part["ours_sd"].fillna(0), "color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
-        if part["ours_mean"].notna().any():
-            axis.errorbar(place, part["ours_mean"], **ours)
+        ours = part["ours_mean"].notna()
+        if ours.any():
+            style = {"color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
+            axis.errorbar(place[ours], part["ours_mean"][ours], yerr=part["ours_sd"][ours].fillna(0), **style)
         if part["paper_mean"].notna().any():
-            axis.scatter(
-                place, part["paper_mean"], facecolors="none", edgecolors=[COLOURS[i]], marker="D", s=28, zorder=3
-            )
+            style = {"facecolors": "none", "edgecolors": [COLOURS[i]], "marker": "D", "s": 28, "zorder": 3}
+            axis.scatter(place, part["paper_mean"], **style)
     handles, _ = axis.get_legend_handles_labels()
     handles.append(
         plt.Line2D([], [], color="grey", marker="D", linestyle="", fillstyle="none", label="paper (JSRT, 512 px)")
