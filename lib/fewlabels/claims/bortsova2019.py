@@ -62,6 +62,7 @@ def bortsova_03(scores):
     n = len(sup)
     if n < 5:
         return _not_run(n, 5)
+    # the total is sup + cons: lambda is 1 in the paper and in every profile
     not_lower, cons_lower, total_lower = (sup >= -0.005).mean(), (cons < 0).mean(), (sup + cons < 0).mean()
     ours = f"L_sup not lower in {not_lower:.0%}, L_cons lower in {cons_lower:.0%}, total lower in {total_lower:.0%}"
     supported = not_lower > 0.5 and cons_lower >= 0.9 and total_lower >= 0.9
