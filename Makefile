@@ -7,8 +7,7 @@ VENV    := .venv
 RUN     := $(VENV)/bin/python -m fewlabels
 READY   := $(VENV)/.ready
 
-# One absolute path, wherever a command or a notebook runs.
-export FEWLABELS_DATA := $(if $(strip $(DATA)),$(abspath $(DATA)))
+export FEWLABELS_DATA := $(DATA)
 
 .PHONY: help env reproduce-jsrt test notebooks check-data-jsrt
 

@@ -286,3 +286,9 @@ def test_as_a_process(params_file, results, tmp_path):
     assert done.stderr.startswith(f"fewlabels: {path}: widht: expected one of ")
     assert done.stderr.count("\n") == 1
     assert not results.exists()
+
+
+def test_results_that_cannot_be_written(tmp_path, params_file, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["run", str(params_file()), "--results", str(tmp_path / "file")]) == 2
+    assert "expected a folder that can be written, found Not a directory" in capsys.readouterr().err

@@ -203,3 +203,12 @@ def test_3d_dtype_and_input_are_kept():
 
 def test_an_empty_map_stays_empty():
     assert not largest_components(np.zeros((4, 5), np.int64)).any()
+
+
+def test_the_place_of_a_removed_part_is_a_hole_and_filled():
+    labels = np.full((9, 9), 1)
+    labels[:, 6:] = 2
+    labels[3:5, 2] = 2  # a stray piece of 2 within 1
+    cleaned = largest_components(labels)
+    assert (cleaned[:, :6] == 1).all()
+    assert (cleaned[:, 6:] == 2).all()

@@ -107,7 +107,7 @@ def test_a_stored_run(calls, four, cohort, tmp_path):
 
 def test_scores_are_tidy_and_sorted(calls, four, cohort, tmp_path):
     sweep.sweep(experiment, four, cohort, tmp_path)
-    scores = sweep.scores(experiment, four, tmp_path)
+    scores = sweep.scores(sweep.records(experiment, four, tmp_path))
     assert list(scores.columns) == "method labels split seed subject structure metric value".split()
     assert len(scores) == 4 * (2 + 2 + 2)
     keys = [tuple(row)[:-1] for row in scores.itertuples(index=False)]
@@ -120,7 +120,7 @@ def test_scores_are_tidy_and_sorted(calls, four, cohort, tmp_path):
 
 
 def test_scores_of_an_empty_folder(four, tmp_path):
-    scores = sweep.scores(experiment, four, tmp_path)
+    scores = sweep.scores(sweep.records(experiment, four, tmp_path))
     assert scores.empty
     assert list(scores.columns) == sweep.COLUMNS
 
@@ -201,7 +201,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(calls, four, cohort, tmp_pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BadInput, match="expected a folder that can be written, found No space left"):
         sweep.sweep(experiment, four, cohort, tmp_path)
     assert files(tmp_path) == set()
 
@@ -221,7 +221,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(calls, four, cohort, tmp_pa
 )
 def test_a_damaged_run_is_named_moved_aside_and_done_again(calls, four, cohort, tmp_path, capsys, damage):
     sweep.sweep(experiment, four, cohort, tmp_path)
-    before = sweep.scores(experiment, four, tmp_path)
+    before = sweep.scores(sweep.records(experiment, four, tmp_path))
     path = tmp_path / "runs" / f"{FOUR[2]}.json"
     damaged = damage(path.read_text())
     path.write_text(damaged)
@@ -230,7 +230,7 @@ def test_a_damaged_run_is_named_moved_aside_and_done_again(calls, four, cohort, 
     assert str(path) in capsys.readouterr().out
     assert calls == [*FOUR, FOUR[2]]
     assert path.with_suffix(".damaged").read_text() == damaged
-    pd.testing.assert_frame_equal(sweep.scores(experiment, four, tmp_path), before)
+    pd.testing.assert_frame_equal(sweep.scores(sweep.records(experiment, four, tmp_path)), before)
 
 
 # ---- what must not be mixed ----
@@ -383,7 +383,8 @@ def test_a_hole_is_said(calls, four, cohort, tmp_path):
 
 
 def test_no_run_no_report(four, cohort, tmp_path):
-    assert report.write(experiment, four, cohort, tmp_path) is None
+    with pytest.raises(RuntimeError, match="no run of the grid is stored"):
+        report.write(experiment, four, cohort, tmp_path)
     assert files(tmp_path) == set()
 
 

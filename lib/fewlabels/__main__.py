@@ -32,8 +32,6 @@ def run(args):
     from fewlabels.training import Stopped
 
     experiment, config = params.load(args.params)
-    if config.profile != Path(args.params).stem:
-        raise BadInput(f"{args.params}: profile", f"the file's name, {Path(args.params).stem!r}", repr(config.profile))
     only = _only(experiment, config, args.only)
     cohort = experiment.load(config, args.data)
     print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
@@ -43,9 +41,10 @@ def run(args):
     except Stopped as stopped:
         print(f"fewlabels: {stopped}; the same command goes on from there", file=sys.stderr)
         return 75
-    report.write(experiment, config, cohort, folder)
     for name, message in failed.items():
         print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
+    if sweep.records(experiment, config, folder):
+        report.write(experiment, config, cohort, folder)
     return 1 if failed else 0
 
 
@@ -56,9 +55,12 @@ def notebooks(args):
     for name in ("data", "results"):  # the notebooks take both from the environment
         if value := getattr(args, name):
             os.environ[f"FEWLABELS_{name.upper()}"] = str(Path(value).absolute())
-    for path in run_all(args.params):
+    written, failed = run_all(args.params)
+    for path in written:
         print(path)
-    return 0
+    for name in failed:
+        print(f"fewlabels: {name} failed, see the folder failed/ beside the notebook", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def prepare(args):

@@ -1,7 +1,10 @@
 """Files that are either whole or not there."""
 
+import fcntl
+import hashlib
 import json
 import os
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +20,15 @@ def whole(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder):
+    """Holds `folder` for one process of this user on this machine; others wait. A killed process holds nothing."""
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    with open(Path(tempfile.gettempdir()) / f"fewlabels-{os.getuid()}-{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path, text):

@@ -39,14 +39,15 @@ def largest_components(labels, through=None):
     labels   integer array `(*size)`, 0 is background
     through  {structure: structures that may lie across it}: pixels of those count as connecting it (a clavicle cuts
              the apex off a lung in exclusive labels; the apex is no stray component)
-    Only background is filled or created; no structure is overwritten by another.
+    What is left of one structure is not overwritten by another; a removed stray part counts as a hole.
     """
     kept = {}
     for c in np.unique(labels[labels > 0]):
         parts, _ = ndimage.label(np.isin(labels, [c, *(through or {}).get(int(c), ())]))
         kept[c] = parts == np.bincount(parts[labels == c]).argmax()
     out = np.zeros_like(labels)
-    for c in sorted(kept, key=lambda c: kept[c].sum()):  # the smallest first: a hole is its innermost structure's
+    for c in kept:
         out[kept[c] & (labels == c)] = c
-        out[ndimage.binary_fill_holes(kept[c]) & (labels == 0) & (out == 0)] = c
+    for c in sorted(kept, key=lambda c: kept[c].sum()):  # the smallest first: a hole is its innermost structure's
+        out[ndimage.binary_fill_holes(kept[c]) & (out == 0)] = c
     return out

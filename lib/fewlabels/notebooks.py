@@ -1,8 +1,8 @@
 """Runs notebooks through papermill, strictly: nothing unknown goes in, nothing half-done comes out as success."""
 
 import ast
-import os
 import sys
+from pathlib import Path
 
 import jupytext
 import nbformat
@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 from fewlabels import params
 from fewlabels.errors import BadInput
-from fewlabels.files import write_text
+from fewlabels.files import whole, write_text
 from fewlabels.paths import CHECKOUT
 from fewlabels.sweep import folder_of
 
@@ -38,16 +38,19 @@ def parameters(notebook):
 
 
 def run_all(params_file):
-    """Executes the experiment's table notebooks with a parameter file; yields each executed notebook's path.
+    """Executes the experiment's table notebooks with a parameter file.
 
-    Raises BadInput for parameters that the Config or a notebook does not take, and what a cell raised.
+    Returns the executed notebooks' paths and the ids of the grid's runs that failed. Raises BadInput for parameters
+    that the Config or a notebook does not take, and what a cell raised.
     """
     experiment, config = params.load(params_file)
-    cohort = experiment.load(config)  # bad data are said here, in one line
+    # Bad data are said here, in one line. Of a phantom one subject says where results go; real data are read whole.
+    cohort = experiment.load(config.model_copy(update={"subjects": 1}))
     print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
     folder = folder_of(experiment, config, cohort)
-    for source in table_notebooks(experiment):
-        yield execute(source, folder / f"{source.stem}.ipynb", config.model_dump())
+    scripts = table_notebooks(experiment)
+    written = [execute(source, folder / f"{source.stem}.ipynb", config.model_dump()) for source in scripts]
+    return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]
 
 
 def execute(source, target, values):
@@ -56,29 +59,23 @@ def execute(source, target, values):
     for key in {*values} ^ {*parameters(notebook)}:
         found = "a parameter it does not have" if key in values else "no value"
         raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}")
-    try:
-        done = papermill.execute_notebook(
-            notebook,
-            unfinished,
-            parameters=values,
-            kernel_name="python3",
-            cwd=CHECKOUT,
-            progress_bar=True,
-            stdout_file=sys.stdout,  # the sweep's own bar, in the terminal too
-        )
+    with whole(target) as unfinished:
+        try:
+            # stdout_file: the sweep's own bar shows in the terminal too
+            options = {"kernel_name": "python3", "cwd": CHECKOUT, "stdout_file": sys.stdout}
+            done = papermill.execute_notebook(notebook, f"{unfinished}.ipynb", parameters=values, **options)
+        except papermill.PapermillExecutionError as error:
+            if error.ename == "BadInput":  # one line for the user, not the kernel's traceback
+                raise BadInput.from_line(error.evalue) from None
+            raise
+        finally:
+            Path(f"{unfinished}.ipynb").unlink(missing_ok=True)
         for number, cell in enumerate(done.cells):  # a SystemExit in a cell leaves the rest pending, without an error
             status = cell.metadata.get("papermill", {}).get("status")
             if cell.cell_type == "code" and status != "completed":
                 raise RuntimeError(f"{source.name}: cell {number}: expected status completed, found {status}")
-        os.replace(unfinished, target)
-    except papermill.PapermillExecutionError as error:
-        if error.ename == "BadInput":  # one line for the user, not the kernel's traceback
-            raise BadInput.from_line(error.evalue) from None
-        raise
-    finally:
-        unfinished.unlink(missing_ok=True)
+        done.metadata.papermill |= {"input_path": source.name, "output_path": target.name}  # no path of this machine
+        unfinished.write_text(nbformat.writes(done) + "\n", encoding="utf-8")
     return target
 
 

@@ -60,6 +60,9 @@ def check(Config, values, where):
 
 
 def load(path):
-    """The experiment's module and the Config of a parameter file."""
+    """The experiment's module and the Config of a parameter file, whose profile is the file's name."""
     experiment = experiment_of(path)
-    return experiment, check(experiment.Config, read(path), path)
+    config = check(experiment.Config, read(path), path)
+    if config.profile != Path(path).stem:
+        raise BadInput(f"{path}: profile", f"the file's name, {Path(path).stem!r}", repr(config.profile))
+    return experiment, config

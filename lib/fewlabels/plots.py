@@ -89,13 +89,14 @@ def against_labels(table, title="", ylabel="mIoU (%)"):
 def learning_curves(histories, title=""):
     """Losses (training, means between validations) and validation mIoU against the step, for `{name: history}`."""
     panels = {"loss_sup": "supervised loss", "loss_cons": "consistency loss", "validation": "validation mIoU (%)"}
-    figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.0), layout="constrained")
     for axis, (key, label) in zip(axes, panels.items(), strict=True):
         for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
             frame = pd.DataFrame(history)
             axis.plot(frame["step"], frame[key], color=colour, label=name)
         axis.set(xlabel="step of stage 2", ylabel=label)
-    axes[-1].legend(fontsize=8, frameon=False)
+    handles, names = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
     return figure

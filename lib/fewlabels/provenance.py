@@ -56,7 +56,8 @@ def machine(device):
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "amp": False,
-        "tf32": device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+        "tf32": device.type == "cuda"
+        and {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "deterministic": device.type == "cpu",
     }
     if device.type == "cuda":

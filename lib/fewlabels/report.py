@@ -3,23 +3,27 @@
 import gzip
 
 from fewlabels import ledger, provenance, sweep
-from fewlabels.files import whole, write_json, write_text
+from fewlabels.files import locked, whole, write_json, write_text
 
 
 def write(experiment, config, cohort, folder):
-    """Writes scores.csv (above 1 MB scores.csv.gz), table<k>.csv and .md, claims.csv and provenance.json.
+    """Writes scores.csv (above 1 MiB scores.csv.gz), table<k>.csv and .md, claims.csv and provenance.json.
 
-    All from the stored runs of the grid.
-
-    Returns the scores, `{table name: frame}` and the claims. Nothing is written, and None returned, without a run.
+    All from the stored runs of the grid. Returns the scores, `{table name: frame}` and the claims.
+    Raises RuntimeError where no run is stored.
     """
-    fingerprint = cohort.fingerprint()
-    scores = sweep.scores(experiment, config, folder, fingerprint)
-    if scores.empty:
-        return None
-    records = [r for run in experiment.grid(config) if (r := sweep.stored(experiment, config, run, folder)) is not None]
-    sources = provenance.union([record["provenance"] for record in records])
-    done = f"{len(records)} of {len(experiment.grid(config))} runs"
+    with locked(folder):  # processes that share a sweep may end together
+        return _write(experiment, config, cohort, folder)
+
+
+def _write(experiment, config, cohort, folder):
+    grid = experiment.grid(config)
+    records = sweep.records(experiment, config, folder, cohort.fingerprint())
+    if not records:
+        raise RuntimeError(f"{folder}: no run of the grid is stored, so there is nothing to report")
+    scores = sweep.scores(records)
+    sources = provenance.union([record["provenance"] for record in records.values()])
+    done = f"{len(records)} of {len(grid)} runs"
     caption = f"Data: **{cohort.meta['data']}** ({cohort.meta['source']}). Profile `{config.profile}`, {done}."
     if isinstance(sources["lib"], list):
         caption += " **Mixed source trees**: " + ", ".join(str(tree)[:8] for tree in sources["lib"]) + "."
@@ -42,7 +46,7 @@ def write(experiment, config, cohort, folder):
 def _write_scores(scores, folder):
     content = scores.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode()
     plain, packed = folder / "scores.csv", folder / "scores.csv.gz"
-    large = len(content) > 1_000_000
+    large = len(content) > 2**20
     with whole(packed if large else plain) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if large else content)  # no time: same scores, same bytes
     (plain if large else packed).unlink(missing_ok=True)

@@ -54,13 +54,13 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     Returns `{run id: message}` of the runs that failed. Raises BadInput when a stored run was made with another
     config or from other data: numbers of two kinds are never mixed.
     """
-    device = _device(device)
+    device, code = _device(device), provenance.code()
     runs = [run for run in experiment.grid(config) if only is None or only(run)][:limit]
     fingerprint = cohort.fingerprint()
     missing = [run for run in runs if stored(experiment, config, run, folder, fingerprint) is None]
     failed = {}
     # Plain text, and few lines where they pile up: notebooks keep every refresh, log files too.
-    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout}
+    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "miniters": 0, "file": sys.stdout}
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run", desc=folder.name, **calm) as bar:
 
         def report(stage, step, steps, entry):
@@ -69,9 +69,11 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
 
         for run in missing:
             try:
-                _one(experiment, config, run, cohort, folder, fingerprint, device, report, stop)
+                _one(experiment, config, run, cohort, folder, fingerprint, code, device, report, stop)
             except Stopped:
                 raise
+            except OSError as error:
+                raise BadInput(folder, "a folder that can be written", error.strerror or error) from None
             except (RuntimeError, ArithmeticError) as error:  # Diverged, out of memory: a hole in the table
                 failed[run.id] = f"{type(error).__name__}: {error}"
                 write_json(
@@ -82,9 +84,9 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     return failed
 
 
-def _one(experiment, config, run, cohort, folder, fingerprint, device, report, stop):
+def _one(experiment, config, run, cohort, folder, fingerprint, code, device, report, stop):
+    """Does one run and stores it. `seconds`: of this sitting, with stage 1 where this run was the first to need it."""
     identity = experiment.identity(config, run)
-    code = provenance.code()
     started, clock = provenance.now(), time.perf_counter()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -141,13 +143,19 @@ def stored(experiment, config, run, folder, fingerprint=None):
     return record
 
 
-def scores(experiment, config, folder, fingerprint=None):
-    """All stored scores of the grid, tidy and sorted: one value a row, columns `COLUMNS`. Empty value: undefined."""
+def records(experiment, config, folder, fingerprint=None):
+    """The stored runs of the grid, `{run: record}`. Raises BadInput as `stored` does."""
+    found = {run: stored(experiment, config, run, folder, fingerprint) for run in experiment.grid(config)}
+    return {run: record for run, record in found.items() if record is not None}
+
+
+def scores(records):
+    """The scores of stored runs `{run: record}`, tidy and sorted: one value a row, columns `COLUMNS`.
+
+    Empty value: undefined.
+    """
     rows = []
-    for run in experiment.grid(config):
-        record = stored(experiment, config, run, folder, fingerprint)
-        if record is None:
-            continue
+    for run, record in records.items():
         place = (run.method, run.labels, run.split, run.seed)
         for metric, structures in record["scores"].items():
             for structure, values in structures.items():

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from fewlabels.files import whole
+from fewlabels.files import locked, whole
 
 
 class Diverged(RuntimeError):
@@ -49,11 +49,18 @@ def fit(method, samplers, next_batch, validate, *, steps, every, folder, seed, p
 
     Raises Diverged when a loss is not finite; `last.pt` is then the state before the interval in which it happened.
     """
+    with locked(folder):  # two processes that share a stage train it once
+        return _fit(method, samplers, next_batch, validate, steps, every, folder, seed, patience, report, stop)
+
+
+def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, patience, report, stop):
     last, done = folder / "last.pt", folder / "best.pt"
     if (state := _load(done)) is not None:
         method.network.load_state_dict(state["network"])
         return state["history"]
 
+    device = next(method.network.parameters()).device
+    on_cuda = device.type == "cuda"
     torch.manual_seed(seed)
     history, best, best_step = [], None, 0
     if (state := _load(last)) is not None:
@@ -62,8 +69,8 @@ def fit(method, samplers, next_batch, validate, *, steps, every, folder, seed, p
             sampler.load_state_dict(position)
         history, best, best_step = state["history"], state["best"], state["best_step"]
         torch.set_rng_state(state["rng"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if on_cuda:
+            torch.cuda.set_rng_state(state["cuda_rng"], device)
 
     step = history[-1]["step"] if history else 0
     while step < steps and not (patience and step - best_step >= patience):
@@ -87,7 +94,7 @@ def fit(method, samplers, next_batch, validate, *, steps, every, folder, seed, p
             "best": best,
             "best_step": best_step,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if on_cuda else None,
         }
         with whole(last) as temporary:
             torch.save(state, temporary)

@@ -165,4 +165,4 @@ bortsova_10 = bortsova_11 = bortsova_12 = bortsova_13 = bortsova_14 = bortsova_1
 
 
 def bortsova_20(scores):
-    return Verdict("not run", "needs the official 12-bit radiographs at 512 px (profile paper)")
+    return Verdict("not run", "needs the official radiographs at 512 px; no rule for it is written yet")

@@ -257,7 +257,7 @@ def final_losses(config, method, cohort, split, seed):
     torch.manual_seed(seed)
     sums = torch.zeros(3, dtype=torch.float64)
     for _ in range(config.loss_draws):
-        for part in index.split(32):
+        for part in index.split(config.batch_size):
             values = method.losses(cohort.images[part].to(device), cohort.labels[part].to(device))
             sums += len(part) * torch.tensor([float(v) for v in values], dtype=torch.float64)
     means = (sums / (config.loss_draws * len(index))).tolist()

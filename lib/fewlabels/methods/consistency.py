@@ -42,6 +42,11 @@ def transform_labels(y, u, classes, order=0):
     return torch.cat([background, soft[:, 1:]], dim=1)
 
 
+def reached(field, error):
+    """Which pixels an aligned field (`warps.align`, with its residual) finds: bool `(N, *size)`."""
+    return inside(field) & (error <= REACHED)
+
+
 class TransformationConsistency:
     """The Siamese network of Figure 1 and its mini-batch objective, Eq. 1.
 
@@ -80,7 +85,7 @@ class TransformationConsistency:
 
         with torch.set_grad_enabled(self.lam > 0 and torch.is_grad_enabled()):
             t2_after_t1_inverse, error = align(u1, u2, return_residual=True)
-            known = inside(t2_after_t1_inverse) & (error <= REACHED)
+            known = reached(t2_after_t1_inverse, error)
             p1_in_frame_2 = self._carry(p1.detach() if self.stop_gradient else p1, t2_after_t1_inverse, u1, u2)
             loss_cons = self.C(p1_in_frame_2, p2, known).mean()
         return loss_sup, loss_cons, 1 - known.float().mean()
@@ -101,7 +106,7 @@ class TransformationConsistency:
         return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "excluded": excluded}
 
     @torch.no_grad()
-    def predict(self, images, batch_size=32):
+    def predict(self, images, batch_size=8):
         """Class probabilities `(N, classes, H, W)` of undeformed images."""
         self.network.eval()
         return torch.cat([self.network(part).softmax(1) for part in images.split(batch_size)])

@@ -61,13 +61,13 @@ def _subject(rng, size):
     attenuation = (
         _soft_tissue(rng, y, x, build)
         + _midline(rng, y, x, build)
-        + rng.uniform(0.05, 0.20) * _rounded(heart, 0.10)
+        + rng.uniform(0.02, 0.20) * _rounded(heart, 0.10)
         + sum(side.bone_and_tissue - side.air * displaced for side in sides.values())
         - _stomach_bubble(rng, y, x, build)
-        + sum(0.25 / knots**0.7 * _smooth_noise(rng, axis, knots) for knots in (5, 12, 30, 60))
+        + sum(0.32 / knots**0.7 * _smooth_noise(rng, axis, knots) for knots in (5, 12, 30, 60))
     )
     image = _film(rng, attenuation, axis).reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean((1, 3))
-    image = image + rng.uniform(0.01, 0.04) * rng.standard_normal(image.shape)  # quantum noise
+    image = image + rng.uniform(0.01, 0.07) * rng.standard_normal(image.shape)  # quantum noise
 
     labels = np.zeros((samples, samples), np.int64)
     for structure in ("lung", "clavicle"):  # from back to front: the last one written is seen
@@ -261,8 +261,8 @@ def _stomach_bubble(rng, y, x, build):
 def _film(rng, attenuation, axis):
     """The film's S-shaped curve under a varying exposure; tissue bright, as in JSRT once inverted."""
     row, column = axis[:, None] - 0.5, axis[None, :] - 0.5
-    exposure = rng.uniform(0.55, 0.85) + rng.normal(0, 0.12) * row + rng.normal(0, 0.12) * column
-    grey = 0.5 + 0.5 * np.tanh(rng.uniform(1.3, 2.3) * (attenuation - exposure))
+    exposure = rng.uniform(0.50, 0.95) + rng.normal(0, 0.16) * row + rng.normal(0, 0.16) * column
+    grey = 0.5 + 0.5 * np.tanh(rng.uniform(1.1, 2.6) * (attenuation - exposure))
     return rng.uniform(1.7, 1.95) * grey ** rng.uniform(0.8, 1.3) - rng.uniform(0.85, 1.0)
 
 
