@@ -19,7 +19,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.decoder = nn.ModuleList(_convolutions(2 * a, a) for a in widths[:-1])
         self.classify = nn.Conv2d(width, classes, 1)
-        self.to(memory_format=torch.channels_last)  # a third faster on the CPU
+        self.to(memory_format=torch.channels_last)  # forward + backward 1.16 times faster on the CPU
 
     def forward(self, x):
         x = x.contiguous(memory_format=torch.channels_last)
