@@ -9,15 +9,15 @@ READY   := $(VENV)/.ready
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt test notebooks check-data-jsrt
+.PHONY: help env reproduce-jsrt test notebooks ledger check-data-jsrt
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PROFILE=quick|lite|paper (now $(PROFILE))   DATA=folder that holds jsrt/ (now $(or $(FEWLABELS_DATA),unset))"
+	@echo "  PROFILE=quick|lite|amplitude|paper (now $(PROFILE))   DATA=folder that holds jsrt/ (now $(or $(FEWLABELS_DATA),unset))"
 
 env: $(READY)  ## the environment in .venv, from requirements.lock
 
-reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Table 1 (quick: on phantoms, minutes)
+reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Tables 1 and 2 (quick: on phantoms, minutes)
 	@$(RUN) notebooks params/jsrt/$(PROFILE).yaml
 
 test: $(READY)  ## all tests, the notebooks included
@@ -27,6 +27,9 @@ test: $(READY)  ## all tests, the notebooks included
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m fewlabels.notebooks
+
+ledger: $(READY)  ## the table of verdicts in README.md, from results/
+	@$(RUN) ledger
 
 check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
 	@$(RUN) check-data jsrt

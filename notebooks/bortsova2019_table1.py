@@ -50,9 +50,10 @@ splits = [0]  # cross-validation splits, 0 to 4; tests are the even ids in 0, 2,
 labels = [3, 6]  # labelled training images
 methods = ["Baseline", "SupTC", "SemiTC", "SemiTC+"]  # rows of the table
 stop_gradient_labels = []  # label counts of the stop-gradient ablation
+matched_validation_labels = [3]  # label counts of Table 2: as many validation images as labelled ones
 seeds = [0]  # of weights, batches and transforms
 train_images = 12  # labelled + unlabelled; the rest of the non-test half is validation
-amplitude = 2.0  # rms of the fields of T in % of the side; 0: the paper's literal noise
+amplitude = [2.0]  # rms of the fields of T in % of the side (0: the paper's literal noise); several are compared
 order = 0  # interpolation of labels and predictions; 0 in the paper
 consistency_weight = 1.0  # lambda
 consistency = "jaccard"  # or "mse", "kl"
@@ -104,8 +105,7 @@ pd.DataFrame(rows).drop_duplicates(["labels", "method"]).drop(columns="split").s
 
 # %%
 torch.manual_seed(config.seeds[0])
-alpha, sigma = experiment.transforms(config)
-fields = draw_transforms(64, (size, size), alpha, sigma)
+fields = draw_transforms(64, (size, size), *experiment.transforms(size, amplitude[0]))
 moved = fields[fields.flatten(1).any(1)]
 figure, axes = plt.subplots(2, 3, figsize=(6, 4.2), layout="constrained")
 for column, u in enumerate(moved[:3]):

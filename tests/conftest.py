@@ -18,6 +18,7 @@ TINY = {
     "levels": 3,
     "train_images": 6,
     "labels": [2],
+    "matched_validation_labels": [],
     "methods": ["Baseline", "SemiTC+"],
     "steps_supervised": 24,
     "steps_finetune": 12,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewlabels.data.phantoms import chest as module
 from fewlabels.data.phantoms.chest import CLASSES, chest
 from fewlabels.errors import BadInput
 
@@ -35,11 +36,36 @@ def test_every_subject_has_every_structure(cohort):
     assert areas[:, [1, 2]].min() >= 8
 
 
+def test_lungs_are_the_labels_but_for_what_clavicles_cover(cohort):
+    lungs, labels = cohort.meta["lungs"], cohort.labels
+    assert (lungs.dtype, lungs.shape) == (torch.uint8, labels.shape)
+    clavicle = (labels == 2) | (labels == 3)
+    exclusive = torch.where(labels > 3, labels, 0)  # no heart
+    assert lungs[~clavicle].long().equal(exclusive[~clavicle])
+    for lung in (4, 5):
+        assert ((lungs == lung) & clavicle).flatten(1).any(1).all()  # in every subject, before either lung
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_lungs_are_the_labels_of_the_same_people_without_clavicles(monkeypatch, size):
+    with_them, draw = chest(5, size=size), module._clavicle
+
+    def none(*arguments):
+        depth, bone = draw(*arguments)
+        return np.full_like(depth, -1), bone
+
+    monkeypatch.setattr(module, "_clavicle", none)
+    labels = chest(5, size=size).labels
+    assert set(labels.unique().tolist()) == {0, 1, 4, 5}
+    assert torch.where(labels > 3, labels, 0).equal(with_them.meta["lungs"].long())
+
+
 def test_a_subject_does_not_depend_on_the_others():
     few, many = chest(3, seed=5, size=32), chest(7, seed=5, size=32)
     assert few.fingerprint() == chest(3, seed=5, size=32).fingerprint()
     assert torch.equal(few.images, many.images[:3])
     assert torch.equal(few.labels, many.labels[:3])
+    assert torch.equal(few.meta["lungs"], many.meta["lungs"][:3])
     assert not torch.equal(few.images, chest(3, seed=6, size=32).images)
 
 

@@ -155,6 +155,27 @@ def test_only(calls, command, params_file):
 
 
 @pytest.mark.parametrize(
+    ("changed", "only", "ids"),
+    [
+        (
+            {"matched_validation_labels": [2]},
+            "validation=matched",
+            [f"{m}_labels=2_split=0_seed=0_validation=matched" for m in ("Baseline", "SemiTC", "SemiTC+")],
+        ),
+        (
+            {"amplitude": [0.5, 4.0]},
+            "amplitude=0.5",
+            [f"{m}_labels=2_split=0_seed=0_amplitude=0.5" for m in ("Baseline", "SemiTC+")],
+        ),
+    ],
+)
+def test_only_some_amplitude_or_validation(calls, command, params_file, monkeypatch, changed, only, ids):
+    monkeypatch.setattr("fewlabels.report.write", lambda *arguments: None)
+    assert command("run", params_file(**changed), "--only", only)[0] == 0
+    assert calls == ids
+
+
+@pytest.mark.parametrize(
     ("only", "texts"),
     [
         ("split=1", ["--only split=1", "expected one of 0", "'1'"]),

@@ -99,8 +99,16 @@ def read_gif(path):
     return np.asarray(Image.open(path).convert("L")) > 0
 
 
+def expected_lungs(left, right):
+    """SCR's lung fields as they lie in the 1024-pixel files, whatever lies before them."""
+    left, right = (ndimage.zoom(mask.astype(np.uint8), 0.5, order=0) > 0 for mask in (left, right))
+    return np.where(left, 4, np.where(right, 5, 0))
+
+
 def same(a, b):
-    return a.images.equal(b.images) and a.labels.equal(b.labels) and (a.ids, a.meta) == (b.ids, b.meta)
+    parts = [(c.images, c.labels, c.meta["lungs"]) for c in (a, b)]
+    rest = [(c.ids, {key: value for key, value in c.meta.items() if key != "lungs"}) for c in (a, b)]
+    return all(x.equal(y) for x, y in zip(*parts, strict=True)) and rest[0] == rest[1]
 
 
 # ---- what is loaded ----
@@ -122,6 +130,7 @@ def test_reduced_copy(copy8):
         np.testing.assert_allclose(image[0], pixels / 255 * 2 - 1, atol=1e-6)
         masks = [read_gif(copy8 / f"jsrt/masks/{s}/{name}.gif") for s in STRUCTURES]
         np.testing.assert_array_equal(labels, expected_labels(masks))
+        np.testing.assert_array_equal(cohort.meta["lungs"][FOUR.index(name)], expected_lungs(*masks[3:]))
 
 
 def test_official(official):
@@ -138,6 +147,17 @@ def test_official(official):
         np.testing.assert_array_equal(image[0], (small / 4096 * 2 - 1).astype(np.float32))
         masks = [read_gif(official / f"jsrt/scratch/{fold}/masks/{s}/{name}.gif") for s in STRUCTURES]
         np.testing.assert_array_equal(labels, expected_labels(masks))
+        np.testing.assert_array_equal(cohort.meta["lungs"][cohort.ids.index(name)], expected_lungs(*masks[3:]))
+
+
+def test_lungs_are_the_labels_but_for_what_lies_before_them(official):
+    cohort = jsrt.load(official)
+    lungs, labels = cohort.meta["lungs"], cohort.labels
+    assert (lungs.dtype, lungs.shape) == (torch.uint8, labels.shape)
+    covered = (1 <= labels) & (labels <= 3)  # by heart or clavicle
+    assert lungs[~covered].long().equal(labels[~covered])
+    for structure in (1, 2, 3):
+        assert set(lungs[labels == structure].tolist()) == {0, 4, 5}  # beside the lungs, and before each
 
 
 def test_official_grey_values(tmp_path):
@@ -179,8 +199,9 @@ def test_overlaps_go_to_the_first_structure(copy8):
         mask = np.zeros((1024, 1024), bool)
         mask[100 : 100 + 100 * k] = True  # the heart covers one strip, the right lung all five
         write_gif(copy8 / f"jsrt/masks/{structure}/JPCLN001.gif", mask)
-    labels = jsrt.load(copy8).labels[0]
-    assert [int(labels[row, 300]) for row in (25, 75, 125, 175, 225, 275, 400)] == [0, 1, 2, 3, 4, 5, 0]
+    cohort, rows = jsrt.load(copy8), (25, 75, 125, 175, 225, 275, 400)
+    assert [int(cohort.labels[0, row, 300]) for row in rows] == [0, 1, 2, 3, 4, 5, 0]
+    assert [int(cohort.meta["lungs"][0, row, 300]) for row in rows] == [0, 4, 4, 4, 4, 5, 0]
 
 
 @pytest.mark.parametrize("size", [256, 64, 1])
@@ -214,6 +235,14 @@ def test_ties_by_hand():
     labels[0, :2, 4:6] = [[3, 2], [1, 0]]  # the heart beats all
     labels[0, :2, 6:8] = [[0, 1], [0, 2]]  # unless there is more of another
     assert jsrt._block_majority(labels, 256)[0, 0, :4].tolist() == [5, 4, 1, 0]
+
+
+def test_smaller_lungs_are_majorities_of_lungs(copy8):
+    """Not of labels: a clavicle that covers most of a block takes nothing from the lung behind it."""
+    full, small = jsrt.load(copy8).meta["lungs"].numpy(), jsrt.load(copy8, 16).meta["lungs"].numpy()
+    votes = np.stack([(full == v).reshape(4, 16, 32, 16, 32).sum((2, 4)) for v in (4, 5, 0)])  # argmax: first of equals
+    np.testing.assert_array_equal(small, np.array([4, 5, 0])[votes.argmax(0)])
+    assert small.dtype == np.uint8
 
 
 def test_same_files_same_fingerprint(copy8):
@@ -428,10 +457,20 @@ def test_foreign_prepared_files(copy8, monkeypatch):
     prepared.write(out, "acdc", {"images": np.zeros((2, 3, 3), np.int16)})
     refused(lambda: jsrt.load(out), f"{out}: ", "prepare jsrt", "found one of acdc")
     prepared.write(out, "jsrt", {"images": np.zeros((2, 3, 3), np.int16)})
-    refused(lambda: jsrt.load(out), f"{out}: expected arrays images, labels, ids, data, found images")
+    refused(lambda: jsrt.load(out), f"{out}: expected arrays images, labels, lungs, ids, data", "found images")
     jsrt.prepare(copy8, out)
     monkeypatch.setattr(jsrt, "IDS", FOUR[:3])
     refused(lambda: jsrt.load(out), f"{out}: expected the 3 ids of JSRT, found 4 others")
+
+
+def test_a_file_prepared_before_lungs_were_kept(copy8):
+    out = copy8 / "jsrt.npz"
+    jsrt.prepare(copy8, out)
+    old = prepared.read(out, "jsrt")
+    assert old.pop("lungs").dtype == np.uint8
+    prepared.write(out, "jsrt", old)
+    for call in (jsrt.load, jsrt.check):
+        refused(lambda call=call: call(out), f"{out}: ", "lungs", "prepare it again", "found images, labels, ids, data")
 
 
 def test_preparing_that_fails_leaves_what_was_there(copy8, monkeypatch):
@@ -555,3 +594,5 @@ def test_real_data(real_root, tmp_path):
     assert left > 128 > right  # the patient's left is on the right of the image
     lungs, heart = (cohort.images[:, 0][cohort.labels == k].mean() for k in (5, 1))
     assert heart > lungs + 0.2  # dense tissue is bright
+    exclusive, whole = ((field == 5).double().mean() for field in (cohort.labels, cohort.meta["lungs"]))
+    assert 1.02 < whole / exclusive < 1.15  # the clavicle's share

@@ -14,6 +14,8 @@ from fewlabels.ledger import differences, greater, judge, run_scores
 
 ALL = (5, 10, 25, 50, 100)
 STOP = "SemiTC (stop-gradient)"
+AXES = ["method", "labels", "split", "seed", "amplitude", "validation"]
+COLUMNS = [*AXES, "subject", "structure", "metric", "value"]
 SPLITS = range(5)
 TABLE_1 = {  # as printed
     "Baseline": (74.2, 82.8, 87.5, 89.0, 90.6),
@@ -29,13 +31,13 @@ def frame(values, metric="miou"):
     for method, by_labels in values.items():
         for labels, of_splits in by_labels.items():
             for split, value in enumerate(of_splits):
-                place = (method, labels, split, 0)
+                place = (method, labels, split, 0, 4.0, "all")
                 if metric == "miou":
                     rows += [(*place, name, "all", metric, value + shift) for name, shift in (("a", -0.5), ("b", 0.5))]
                     rows += [(*place, "a", "heart", "iou", 1.0), (*place, "a", "all", "miou_post", 2.0)]  # not meant
                 else:
                     rows += [(*place, "all", "all", metric, value)]
-    return pd.DataFrame(rows, columns="method labels split seed subject structure metric value".split())
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def pairs(better, than, gains, base=50):
@@ -65,40 +67,51 @@ def verdict(claim, scores):
 
 
 def test_the_score_of_a_run_is_the_mean_over_its_subjects():
-    scores = pd.DataFrame(
-        [
-            ("SupTC", 5, 0, 0, "a", "all", "miou", 10.0),
-            ("SupTC", 5, 0, 0, "b", "all", "miou", 40.0),
-            ("SupTC", 5, 1, 0, "a", "all", "miou", 7.0),
-            ("SupTC", 5, 0, 0, "a", "heart", "iou", 99.0),
-            ("SupTC", 5, 0, 0, "a", "all", "miou_post", 98.0),
-        ],
-        columns="method labels split seed subject structure metric value".split(),
-    )
-    runs = run_scores(scores)
-    assert runs.to_dict() == {("SupTC", 5, 0, 0): 25.0, ("SupTC", 5, 1, 0): 7.0}
-    assert run_scores(scores, "iou", "heart").to_dict() == {("SupTC", 5, 0, 0): 99.0}
+    runs = [("SupTC", 5, 0, 0, 4.0, "all"), ("SupTC", 5, 1, 0, 4.0, "all")]
+    runs += [("SupTC", 5, 0, 0, 2.0, "all"), ("SupTC", 5, 0, 0, 4.0, "matched")]
+    values = [
+        (*runs[0], "a", "all", "miou", 10.0),
+        (*runs[0], "b", "all", "miou", 40.0),
+        (*runs[1], "a", "all", "miou", 7.0),
+        (*runs[2], "a", "all", "miou", 6.0),  # the amplitude and
+        (*runs[3], "a", "all", "miou", 5.0),  # the validation set make it another run
+        (*runs[0], "a", "heart", "iou", 99.0),
+        (*runs[0], "a", "all", "miou_post", 98.0),
+    ]
+    scores = pd.DataFrame(values, columns=COLUMNS)
+    found = run_scores(scores)
+    assert found.to_dict() == dict(zip(runs, (25.0, 7.0, 6.0, 5.0)))
+    assert list(found.index.names) == AXES
+    assert run_scores(scores, "iou", "heart").to_dict() == {runs[0]: 99.0}
     assert run_scores(scores, "dice").empty
 
 
+def test_axes_are_whatever_columns_there_are():
+    old = frame({"SupTC": {5: [7.0]}}).drop(columns=["amplitude", "validation"])
+    assert run_scores(old).to_dict() == {("SupTC", 5, 0, 0): 7.0}
+
+
 def test_differences_are_of_runs_that_share_all_but_the_method():
-    index = [
-        ("A", 5, 0, 0),
-        ("A", 5, 1, 0),
-        ("A", 10, 0, 0),
-        ("A", 5, 0, 1),
-        ("B", 5, 0, 0),
-        ("B", 10, 0, 0),
-        ("B", 5, 2, 0),
-    ]
-    names = ["method", "labels", "split", "seed"]
-    runs = pd.Series([10.0, 20, 30, 40, 1, 2, 3], index=pd.MultiIndex.from_tuples(index, names=names))
-    assert differences(runs, "A", "B").to_dict() == {(5, 0, 0): 9.0, (10, 0, 0): 28.0}
-    assert differences(runs, "B", "A").to_dict() == {(5, 0, 0): -9.0, (10, 0, 0): -28.0}
-    assert differences(runs, "A", "B", (10, 25)).to_dict() == {(10, 0, 0): 28.0}
+    of_runs = {
+        ("A", 5, 0, 0, 4.0, "all"): 10.0,
+        ("A", 5, 1, 0, 4.0, "all"): 20.0,
+        ("A", 10, 0, 0, 4.0, "all"): 30.0,
+        ("A", 5, 0, 1, 4.0, "all"): 40.0,
+        ("A", 5, 2, 0, 2.0, "all"): 50.0,
+        ("A", 5, 2, 0, 4.0, "matched"): 60.0,
+        ("B", 5, 0, 0, 4.0, "all"): 1.0,
+        ("B", 10, 0, 0, 4.0, "all"): 2.0,
+        ("B", 5, 2, 0, 4.0, "all"): 3.0,  # A has this split only at another amplitude, or another validation set
+        ("B", 10, 0, 0, 4.0, "matched"): 4.0,
+    }
+    runs = pd.Series(list(of_runs.values()), index=pd.MultiIndex.from_tuples(of_runs, names=AXES))
+    at_5, at_10 = (5, 0, 0, 4.0, "all"), (10, 0, 0, 4.0, "all")
+    assert differences(runs, "A", "B").to_dict() == {at_5: 9.0, at_10: 28.0}
+    assert differences(runs, "B", "A").to_dict() == {at_5: -9.0, at_10: -28.0}
+    assert differences(runs, "A", "B", (10, 25)).to_dict() == {at_10: 28.0}
     for better, than in (("A", "C"), ("C", "A")):
         none = differences(runs, better, than)
-        assert (len(none), list(none.index.names)) == (0, names[1:])
+        assert (len(none), list(none.index.names)) == (0, AXES[1:])
 
 
 def wilcoxon_by_hand(d):
@@ -215,6 +228,100 @@ def test_the_reverse_of_the_table_contradicts(as_published):
     claims = judge("bortsova2019", scores, "jsrt").set_index("claim")["verdict"]
     for i in (1, 4, 5, 6, 8, 19):
         assert claims[f"bortsova-{i:02}"] == "contradicted", i
+
+
+# ---- what is no run of Table 1, and claim 20 ----
+
+LOSSES = {"loss_sup": (0.3, 0.31), "loss_cons": (0.3, 0.1)}  # of Baseline and of SupTC
+
+
+@pytest.fixture
+def full(as_published):
+    """As published, with what claims 3 and 18 need: every claim of Table 1 but the decimals is judged."""
+    stop = as_published[(as_published["method"] == "SemiTC") & as_published["labels"].isin([5, 10])]
+    of_losses = [
+        frame({m: {n: [v] * 5 for n in ALL} for m, v in zip(("Baseline", "SupTC"), values)}, name)
+        for name, values in LOSSES.items()
+    ]
+    return pd.concat([as_published, stop.assign(method=STOP, value=stop["value"] - 1), *of_losses])
+
+
+@pytest.fixture
+def misleading(full):
+    """The same runs, each method a hundred points off in its own direction."""
+    shift = {"Baseline": 100, "SupTC": -100, "SemiTC": 50, "SemiTC+": -50, STOP: 300}
+    return full.assign(value=full["value"] + full["method"].map(shift))
+
+
+def test_runs_with_matched_validation_enter_no_claim_of_table_1(full, misleading):
+    alone = judge("bortsova2019", full, "jsrt")
+    assert (alone.set_index("claim").loc[[f"bortsova-{i:02}" for i in (*range(1, 10), 18, 19)], "n"] > 0).all()
+    for matched in (misleading, misleading.assign(seed=1), misleading.assign(split=misleading["split"] + 5)):
+        both = judge("bortsova2019", pd.concat([full, matched.assign(validation="matched")]), "jsrt")
+        table_1 = ~both["claim"].isin([f"bortsova-{i}" for i in range(10, 18)])
+        pd.testing.assert_frame_equal(both[table_1], alone[table_1])
+    only = judge("bortsova2019", full.assign(validation="matched"), "jsrt")[table_1]
+    assert (only["verdict"] == "not run").all()
+    assert (only["n"] == 0).all()
+
+
+def test_several_amplitudes_judge_nothing(full):
+    assert (judge("bortsova2019", full, "jsrt")["verdict"] == "supported").sum() == 11
+    for other in (full, full[(full["split"] == 0) & (full["labels"] == 5)]):
+        claims = judge("bortsova2019", pd.concat([full, other.assign(amplitude=2.0)]), "jsrt")
+        assert (claims["verdict"] == "not run").all()
+        assert len(claims) == 20
+
+
+def cells(of_method, splits=3):
+    """Runs whose mean in each cell is a value of Table 1 plus `of_method[method][i]`."""
+    around = np.linspace(-1, 1, splits)
+    return frame(
+        {
+            method: {labels: [mean + off + a for a in around] for labels, mean, off in zip(ALL, TABLE_1[method], offs)}
+            for method, offs in of_method.items()
+        }
+    )
+
+
+def agreement(scores):
+    claim = rules.bortsova_20(scores)
+    assert claim.verdict == "not run"
+    agree, n = re.search(r"(\d+) of (\d+) cells agree", claim.ours).groups()
+    assert claim.n == int(n)
+    return int(agree), int(n)
+
+
+EDGES = {  # max(1.0, 2 published sd)
+    "Baseline": (7.6, 2.6, 1.0, 1.0, 1.0),
+    "SupTC": (7.6, 2.8, 1.0, 1.0, 1.0),
+    "SemiTC": (2.0, 2.8, 2.0, 1.0),
+    "SemiTC+": (5.6, 1.6, 1.0, 1.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("beyond", "expected"),
+    [
+        (-0.01, 19),
+        (0, 19),
+        (0.01, 0),
+    ],
+)
+def test_claim_20_says_how_many_cells_agree(sign, beyond, expected):
+    """Edges are inclusive and decimals; only means count."""
+    scores = cells({method: [sign * (edge + beyond) for edge in edges] for method, edges in EDGES.items()})
+    assert agreement(scores) == (expected, 19)
+
+
+def test_claim_20_counts_cells_of_the_table_that_were_run(full):
+    assert agreement(full) == (19, 19)
+    assert agreement(cells({"Baseline": (0, 9, 0, 9), "SemiTC": (0, 0, 9)})) == (4, 7)
+    elsewhere = {STOP: {5: [85.0]}, "SemiTC": {100: [90.0]}, "SupTC": {7: [80.0]}}  # no cells of the paper's
+    assert agreement(frame(elsewhere)) == (0, 0)
+    assert agreement(pd.concat([frame(elsewhere), cells({"SupTC": (0, 9)})])) == (1, 2)
+    assert agreement(frame({})) == (0, 0)
 
 
 # ---- each rule at its edges ----

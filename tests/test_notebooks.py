@@ -7,11 +7,14 @@ from pathlib import Path
 import jupytext
 import pytest
 
+from fewlabels import params
 from fewlabels.experiments import jsrt
-from fewlabels.notebooks import execute, parameters, table_notebooks
+from fewlabels.notebooks import execute, parameters
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
+SWEEPS = [path for path in SCRIPTS if path.stem.startswith(("bortsova2019_table", "bortsova2019_amplitude"))]
+PARAMS = sorted(FOLDER.parent.glob("params/*/*.yaml"))
 
 
 def test_every_script_has_its_notebook_and_no_other_is_there():
@@ -43,12 +46,26 @@ def test_no_exit_in_a_notebook(script):
     assert not names & {"exit", "quit", "SystemExit"}
 
 
-def test_table_notebooks_take_exactly_the_config():
-    scripts = table_notebooks(jsrt)
-    assert scripts
-    for script in scripts:
-        values = parameters(jupytext.read(script))
-        assert values == jsrt.Config(**values).model_dump()
+@pytest.mark.parametrize("script", SWEEPS, ids=lambda path: path.stem)
+def test_notebooks_of_sweeps_take_exactly_the_config(script):
+    values = parameters(jupytext.read(script))
+    config = jsrt.Config(**values)
+    assert values == config.model_dump()
+    assert script.stem in jsrt.notebooks(config)  # and show what they run by themselves
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
+def test_notebooks_of_a_parameter_file_are_there(path):
+    experiment, config = params.load(path)
+    names = experiment.notebooks(config)
+    assert names
+    assert {FOLDER / f"{name}.py" for name in names} <= {*SWEEPS}
+    several = len(config.amplitude) > 1
+    assert ("bortsova2019_amplitude" in names) == several
+    assert ("bortsova2019_table1" in names) != several
+    assert ("bortsova2019_table2" in names) == bool(config.matched_validation_labels)
+    if not several:
+        assert names[0] == "bortsova2019_table1"  # the same order everywhere: 2 shows what 1 has begun
 
 
 def write_script(path, *cells):

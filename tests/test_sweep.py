@@ -54,6 +54,7 @@ def four(tiny):
     return tiny(labels=[2, 4])
 
 
+COLUMNS = "method labels split seed amplitude validation subject structure metric value".split()
 FOUR = [f"{method}_labels={n}_split=0_seed=0" for n in (2, 4) for method in ("Baseline", "SemiTC+")]
 
 
@@ -108,8 +109,10 @@ def test_a_stored_run(calls, four, cohort, tmp_path):
 def test_scores_are_tidy_and_sorted(calls, four, cohort, tmp_path):
     sweep.sweep(experiment, four, cohort, tmp_path)
     scores = sweep.scores(sweep.records(experiment, four, tmp_path))
-    assert list(scores.columns) == "method labels split seed subject structure metric value".split()
+    assert list(scores.columns) == COLUMNS
     assert len(scores) == 4 * (2 + 2 + 2)
+    assert set(scores["amplitude"]) == {*four.amplitude}  # the runs leave it to their config
+    assert set(scores["validation"]) == {"all"}
     keys = [tuple(row)[:-1] for row in scores.itertuples(index=False)]
     assert keys == sorted(keys)
     row = scores.set_index(["method", "labels", "subject", "metric"])["value"]
@@ -119,10 +122,23 @@ def test_scores_are_tidy_and_sorted(calls, four, cohort, tmp_path):
     assert pd.isna(row["Baseline", 2, "PHANTOM004", "macd_mm"])
 
 
+def test_scores_of_several_amplitudes_and_of_both_validations(calls, tiny, cohort, tmp_path):
+    for name, config in {"a": tiny(amplitude=[1.0, 4.0]), "b": tiny(matched_validation_labels=[2])}.items():
+        sweep.sweep(experiment, config, cohort, tmp_path / name)
+        scores = sweep.scores(sweep.records(experiment, config, tmp_path / name))
+        assert list(scores.columns) == COLUMNS
+        runs = scores[["method", "amplitude", "validation"]].drop_duplicates().itertuples(index=False)
+        assert {tuple(run) for run in runs} == {
+            "a": {(m, a, "all") for m in ("Baseline", "SemiTC+") for a in (1.0, 4.0)},
+            "b": {(m, 2.0, v) for m in ("Baseline", "SemiTC+") for v in ("all", "matched")}
+            | {("SemiTC", 2.0, "matched")},
+        }[name]
+        keys = [tuple(row)[:-1] for row in scores.itertuples(index=False)]
+        assert keys == sorted(set(keys))
+
+
 def test_scores_of_an_empty_folder(four, tmp_path):
-    scores = sweep.scores(sweep.records(experiment, four, tmp_path))
-    assert scores.empty
-    assert list(scores.columns) == sweep.COLUMNS
+    assert sweep.scores(sweep.records(experiment, four, tmp_path)).empty
 
 
 def test_phantom_and_real_data_never_share_a_folder(tiny, cohort, tmp_path):
@@ -237,9 +253,12 @@ def test_a_damaged_run_is_named_moved_aside_and_done_again(calls, four, cohort, 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("width", 8), ("amplitude", 4.0), ("order", 1), ("threads", 2), ("consistency", "mse")]
+    ("key", "value"), [("width", 8), ("amplitude", [4.0]), ("order", 1), ("threads", 2), ("consistency", "mse")]
 )
 def test_a_run_of_another_config_is_refused(calls, four, cohort, tiny, tmp_path, key, value):
+    def one(value):
+        return value[0] if isinstance(value, list) else value
+
     sweep.sweep(experiment, four, cohort, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     other = tiny(labels=[2, 4], **{key: value})
@@ -250,8 +269,8 @@ def test_a_run_of_another_config_is_refused(calls, four, cohort, tiny, tmp_path,
         with pytest.raises(BadInput) as refused:
             call()
         message = str(refused.value)
-        assert message.startswith(f"{tmp_path / 'runs' / FOUR[0]}.json: {key}: expected {value!r}")
-        assert f"found {getattr(four, key)!r}" in message
+        assert message.startswith(f"{tmp_path / 'runs' / FOUR[0]}.json: {key}: expected {one(value)!r}")
+        assert f"found {one(getattr(four, key))!r}" in message
         assert "\n" not in message
     assert calls == FOUR
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
@@ -310,6 +329,16 @@ def test_networks_of_another_kind_are_not_shared(four, tiny, cohort, tmp_path):
         place(config=tiny(consistency_weight=2.0)),
     }
     assert len(others) == 5
+
+    matched = [run for run in experiment.grid(tiny(matched_validation_labels=[2, 4])) if run.validation == "matched"]
+    assert len({place(run=run) for run in matched} - others) == len({place(run=run) for run in matched}) == 1
+    several = tiny(amplitude=[1.0, 2.0, 4.0])
+    amplitudes = {run: place(several, run) for run in experiment.grid(several)}
+    assert len(amplitudes) == 6
+    assert len({*amplitudes.values()}) == 3
+    assert {folder for run, folder in amplitudes.items() if [run.amplitude] == four.amplitude} == {
+        place()
+    }  # one network
 
 
 # ---- the report ----

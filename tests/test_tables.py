@@ -1,12 +1,16 @@
 """The tables against means that are computed here, by hand or by another way round pandas."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from fewlabels import params
 from fewlabels.experiments import jsrt as experiment
 from fewlabels.tables import beside_paper, markdown, summarise
 
+LITE = params.load(Path(__file__).parents[1] / "params/jsrt/lite.yaml")[1]
 NAMES = ["method", "labels", "split", "seed"]
 
 
@@ -74,8 +78,28 @@ def test_markdown(runs, paper):
         "| Method | 5 labels | 10 labels |",
         "|---|---|---|",
         "| A | **75.0 ± 5.6** (n = 3)<br>paper 74.2 ± 3.8 | **88.9** (n = 1)<br>paper 82.8 ± 1.3 |",
-        "| B | **60.5 ± 0.7** (n = 2)<br>paper - | not run<br>paper 83.6 |",
+        "| B | **60.5 ± 0.7** (n = 2) | not run<br>paper 83.6 |",
     ]
+
+
+def test_markdown_digits_and_rows_of_others(runs, paper):
+    """A quoted row is not ours to run: the paper's number stands alone. A row of ours in it is shown all the same."""
+    table = beside_paper(summarise(runs), paper, ["A", "B", "C"], [5, 10])
+    lines = markdown(table, "Method", "", digits=2, others=["B", "C"]).splitlines()
+    assert lines[4:] == [
+        "| A | **75.00 ± 5.57** (n = 3)<br>paper 74.20 ± 3.80 | **88.89** (n = 1)<br>paper 82.80 ± 1.30 |",
+        "| B | **60.50 ± 0.71** (n = 2) | paper 83.60 |",
+        "| C | paper 1.00 ± 1.00 | - |",
+    ]
+    assert "| C | not run<br>paper 1 ± 1 | - |" in markdown(table, "Method", "", digits=0, others=["B"])
+
+
+def test_columns_of_fractions_in_numerical_order(runs):
+    """Amplitudes, say; the first row lacks the smallest."""
+    rows = [("A", 2.0, 1.0, 1.0), ("B", 0.5, 1.0, 1.0)]
+    paper = pd.DataFrame(rows, columns=["row", "column", "mean", "sd"])
+    table = beside_paper(summarise(runs).iloc[:0], paper, ["A", "B"], [0.5, 2.0])
+    assert markdown(table, "Method", "", "{} %").splitlines()[2] == "| Method | 0.5 % | 2.0 % |"
 
 
 def test_columns_in_numerical_order(runs):
@@ -105,7 +129,9 @@ def test_table_1_of_jsrt():
         ]
     rows += [("SemiTC (stop-gradient)", 7, 0, 0, "s0", "all", "miou", 33.0)]
     scores = pd.DataFrame(rows, columns="method labels split seed subject structure metric value".split())
-    table, write = experiment.tables(scores)["table1"]
+    scores = scores.assign(amplitude=4.0, validation="all")
+    matched = scores.assign(validation="matched", value=1.0)  # Table 2's runs, which have no part in Table 1
+    table, write = experiment.tables(LITE, pd.concat([scores, matched]))["table1"]
     by = table.set_index(["row", "column"])
     assert by.loc[("SemiTC", 5)].tolist() == pytest.approx([76.5, 7.78, 2, 85.4, 1.0], abs=0.01)  # of 71 and 82
     assert by.loc[("SemiTC (stop-gradient)", 7), "ours_mean"] == 33.0

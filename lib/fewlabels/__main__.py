@@ -1,4 +1,4 @@
-"""The command line: `python -m fewlabels run | notebooks | prepare | check-data`.
+"""The command line: `python -m fewlabels run | notebooks | prepare | check-data | ledger`.
 
 Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal after a
 checkpoint (the same command goes on from there).
@@ -12,9 +12,10 @@ from importlib import import_module
 from pathlib import Path
 
 from fewlabels.errors import BadInput
-from fewlabels.paths import data_root, results_root
+from fewlabels.paths import CHECKOUT, data_root, results_root
 
 DATASETS = ("jsrt",)
+LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
 
 
 def main(arguments=None):
@@ -75,18 +76,33 @@ def check_data(args):
     return 0
 
 
+def ledger(args):
+    """Writes README's table of verdicts, made of the result folders."""
+    from fewlabels.files import write_text
+    from fewlabels.ledger import overview
+
+    readme = CHECKOUT / "README.md"
+    before, after = readme.read_text(encoding="utf-8").split(LEDGER_BEGINS)
+    write_text(readme, before + LEDGER_BEGINS + overview(results_root()) + LEDGER_ENDS + after.split(LEDGER_ENDS)[1])
+    return 0
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run | notebooks | prepare | check-data")
+    commands = parser.add_subparsers(required=True, metavar="run | notebooks | prepare | check-data | ledger")
 
     def command(name, function):
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(command=function)
+        return sub
+
+    def reading(name, function):
+        sub = command(name, function)
         sub.add_argument("--data", default=data_root(), help="data root or prepared file (default: FEWLABELS_DATA)")
         return sub
 
     for name, function in (("run", run), ("notebooks", notebooks)):
-        sub = command(name, function)
+        sub = reading(name, function)
         sub.add_argument("params", help="params/<experiment>/<profile>.yaml")
         help_results = "root of the result folders (default: FEWLABELS_RESULTS, or results)"
         sub.add_argument("--results", default=results_root(), help=help_results)
@@ -96,10 +112,11 @@ def _parser():
             )
             sub.add_argument("--device", default=None, help="cuda, cpu, ... (default: cuda if there is one)")
     for name, function in (("prepare", prepare), ("check-data", check_data)):
-        sub = command(name, function)
+        sub = reading(name, function)
         sub.add_argument("dataset", choices=DATASETS)
         if function is prepare:
             sub.add_argument("--out", required=True, help="the file to write")
+    command("ledger", ledger)
     return parser
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 DIGITS = 6  # differences and their means are rounded to so many: 0.3 - 0.305 is not below -0.005
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+VALUE = ("subject", "structure", "metric", "value")  # columns of scores.csv that are no axes of its grid
 COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
 
 
@@ -28,6 +29,14 @@ class Verdict:
     n: int = 0
     test: str = ""
     p: float | None = None
+
+
+def verdict(supported, contradicted):
+    return "supported" if supported else "contradicted" if contradicted else "inconclusive"
+
+
+def not_run(n, needed):
+    return Verdict("not run", f"{n} of the {needed} runs or pairs that the claim names", n)
 
 
 @cache
@@ -48,27 +57,51 @@ def judge(paper, scores, data):
     rows = []
     for claim in published(paper)["claims"]:
         rule = getattr(rules, claim["id"].replace("-", "_"))
-        verdict = rule(scores)
-        if verdict.verdict not in VERDICTS:
-            raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {verdict.verdict!r}")
+        found = rule(scores)
+        if found.verdict not in VERDICTS:
+            raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {found.verdict!r}")
         rows.append(
-            (paper, claim["id"], claim["statement"], str(claim["published"]), verdict.ours, verdict.n, verdict.test)
-            + (verdict.p, data, verdict.verdict)
+            (paper, claim["id"], claim["statement"], str(claim["published"]), found.ours, found.n, found.test)
+            + (found.p, data, found.verdict)
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def overview(results):
+    """README's table of verdicts, Markdown: every paper's claims beside what each result folder below `results` says.
+
+    Folders of phantoms, and those in which no claim was judged, do not count.
+    """
+    folders = {path.parent: pd.read_csv(path, keep_default_na=False) for path in sorted(results.glob("*/*/claims.csv"))}
+    judged = {
+        folder: claims.set_index("claim")
+        for folder, claims in folders.items()
+        if claims["data"].ne("phantom").all() and claims["verdict"].ne("not run").any()
+    }
+    parts = []
+    for paper in dict.fromkeys(paper for claims in judged.values() for paper in claims["paper"]):
+        columns = {f: claims for f, claims in judged.items() if (claims["paper"] == paper).all()}
+        links = [f"[{f.name}](results/{f.parent.name}/{f.name}/claims.csv)" for f in columns]
+        counts = [c["verdict"].value_counts().reindex(VERDICTS, fill_value=0) for c in columns.values()]
+        lines = [f"| {paper} | " + " | ".join(links) + " |", "|---" * (len(columns) + 1) + "|"]
+        lines += ["| | " + " | ".join(", ".join(f"{n} {v}" for v, n in count.items()) for count in counts) + " |"]
+        for claim in published(paper)["claims"]:
+            cells = [f"**{c.loc[claim['id'], 'verdict']}**: {c.loc[claim['id'], 'ours']}" for c in columns.values()]
+            lines.append(f"| {claim['id'].rsplit('-', 1)[1]}. {claim['statement']} | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
 def run_scores(scores, metric="miou", structure="all"):
-    """One number a run: the mean over its subjects. Indexed by method, labels, split, seed."""
+    """One number a run: the mean over its subjects. Indexed by the axes of the grid: method, labels, split, ..."""
     chosen = scores[(scores["metric"] == metric) & (scores["structure"] == structure)]
-    return chosen.groupby(["method", "labels", "split", "seed"])["value"].mean()
+    return chosen.groupby([c for c in scores.columns if c not in VALUE])["value"].mean()
 
 
 def differences(runs, better, than, labels=None):
-    """Paired differences `better - than` over all runs that share labels, split and seed; indexed by these."""
-    methods = runs.index.get_level_values("method").unique()
-    if not {better, than} <= set(methods):
-        return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], [], []], names=["labels", "split", "seed"]))
+    """Paired differences `better - than` over all runs that share all but the method; indexed by what they share."""
+    if not {better, than} <= set(runs.index.get_level_values("method")):
+        return runs.iloc[:0].droplevel("method")
     d = (runs.xs(better, level="method") - runs.xs(than, level="method")).dropna().round(DIGITS)
     return d if labels is None else d[d.index.get_level_values("labels").isin(labels)]
 

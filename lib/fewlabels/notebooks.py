@@ -16,11 +16,6 @@ from fewlabels.paths import CHECKOUT
 from fewlabels.sweep import folder_of
 
 
-def table_notebooks(experiment):
-    """The percent scripts that hold an experiment's tables, in name order: they share its Config as parameters."""
-    return sorted((CHECKOUT / "notebooks").glob(f"{experiment.PAPER}_table*.py"))
-
-
 def read(source):
     """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
     notebook = jupytext.read(source)
@@ -38,7 +33,7 @@ def parameters(notebook):
 
 
 def run_all(params_file):
-    """Executes the experiment's table notebooks with a parameter file.
+    """Executes the notebooks that show what a parameter file runs (`experiment.notebooks`), with its values.
 
     Returns the executed notebooks' paths and the ids of the grid's runs that failed. Raises BadInput for parameters
     that the Config or a notebook does not take, and what a cell raised.
@@ -48,7 +43,7 @@ def run_all(params_file):
     cohort = experiment.load(config.model_copy(update={"subjects": 1}))
     print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
     folder = folder_of(experiment, config, cohort)
-    scripts = table_notebooks(experiment)
+    scripts = [CHECKOUT / "notebooks" / f"{name}.py" for name in experiment.notebooks(config)]
     written = [execute(source, folder / f"{source.stem}.ipynb", config.model_dump()) for source in scripts]
     return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]
 

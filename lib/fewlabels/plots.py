@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from fewlabels.ledger import run_scores
+
 COLOURS = sns.color_palette("colorblind")
 OUTLINES = [COLOURS[i] for i in (7, 3, 2, 8, 4, 9, 1, 0, 5, 6)]  # by class, neighbours far apart; background grey
 sns.set_theme(
@@ -97,6 +99,61 @@ def learning_curves(histories, title=""):
         axis.set(xlabel="step of stage 2", ylabel=label)
     handles, names = axes[-1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def by_structure(table, columns, title="", xlabel="IoU (%)"):
+    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open). `table` as above."""
+    rows = list(dict.fromkeys(table["row"]))
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)), sharey=True, layout="constrained"
+    )
+    for axis, column in zip(axes, columns, strict=True):
+        part = table[table["column"] == column].set_index("row").reindex(rows)
+        y, ours, paper = np.arange(len(rows)), part["ours_mean"].notna(), part["paper_mean"].notna()
+        style = {"color": COLOURS[0], "marker": "o", "linestyle": "", "capsize": 2, "markersize": 4}
+        axis.errorbar(part["ours_mean"][ours], y[ours], xerr=part["ours_sd"][ours].fillna(0), label="ours", **style)
+        style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
+        axis.plot(part["paper_mean"][paper], y[paper], **style)
+        axis.grid(axis="y", linewidth=0.4)
+        axis.set(xlabel=xlabel, yticks=y, yticklabels=rows)
+        axis.set_title(column, fontsize=8)
+    axes[0].invert_yaxis()
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def against_amplitude(scores, title=""):
+    """mIoU of test and validation images (mean ± sd over splits), and what of T folds and is left out of C.
+
+    `scores` as in scores.csv, of several amplitudes.
+    """
+    names = {
+        "miou": "test",
+        "validation_miou": "validation",
+        "folding": "fields that fold",
+        "excluded": "left out of C",
+    }
+    runs = pd.concat({name: run_scores(scores, metric) for metric, name in names.items()}, names=["images"])
+    runs = runs.reset_index(name="value")
+    shares = runs["images"].isin([names["folding"], names["excluded"]])
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    style = {"x": "amplitude", "y": "value", "markers": True, "errorbar": "sd", "err_style": "bars"}
+    sns.lineplot(runs[~shares], hue="method", style="images", ax=axes[0], **style)
+    runs.loc[shares, "value"] *= 100
+    sns.lineplot(runs[shares], hue="images", style="images", ax=axes[1], palette=[COLOURS[2], COLOURS[3]], **style)
+    axes[1].get_legend().set_title("")
+    ticks = sorted(runs["amplitude"].unique())
+    for axis, label in zip(axes, ("mIoU (%)", "share (%)"), strict=True):
+        axis.set(xlabel="rms of the fields (% of the side)", ylabel=label, xscale="log")
+        axis.set(xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.legend(fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
     return figure

@@ -1,6 +1,7 @@
 """What a result folder holds beside its runs: scores, tables, claims and where they come from."""
 
 import gzip
+from collections import Counter
 
 from fewlabels import ledger, provenance, sweep
 from fewlabels.files import locked, whole, write_json, write_text
@@ -26,12 +27,13 @@ def _write(experiment, config, cohort, folder):
     done = f"{len(records)} of {len(grid)} runs"
     caption = f"Data: **{cohort.meta['data']}** ({cohort.meta['source']}). Profile `{config.profile}`, {done}."
     if isinstance(sources["lib"], list):
-        caption += " **Mixed source trees**: " + ", ".join(str(tree)[:8] for tree in sources["lib"]) + "."
+        trees = Counter(str(record["provenance"]["lib"])[:8] for record in records.values())
+        caption += f" **Mixed source trees**: {', '.join(f'{n} runs of {tree}' for tree, n in trees.items())}."
     if sources["dirty"] not in (False, None):
         caption += " **Made from changed, uncommitted code.**"
 
     _write_scores(scores, folder)
-    tables = experiment.tables(scores)
+    tables = experiment.tables(config, scores)
     for name, (table, markdown) in tables.items():
         with whole(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.2f")

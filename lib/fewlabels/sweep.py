@@ -16,10 +16,9 @@ from tqdm import tqdm
 from fewlabels import provenance
 from fewlabels.errors import BadInput
 from fewlabels.files import whole, write_json
+from fewlabels.ledger import VALUE
 from fewlabels.paths import results_root
 from fewlabels.training import Stopped
-
-COLUMNS = ["method", "labels", "split", "seed", "subject", "structure", "metric", "value"]
 
 
 def folder_of(experiment, config, cohort, results=None):
@@ -150,18 +149,19 @@ def records(experiment, config, folder, fingerprint=None):
 
 
 def scores(records):
-    """The scores of stored runs `{run: record}`, tidy and sorted: one value a row, columns `COLUMNS`.
+    """The scores of stored runs `{run: record}`, tidy and sorted: one value a row, columns the run's fields and VALUE.
 
-    Empty value: undefined.
+    A field that a run leaves open (None) is its config's. Empty value: undefined.
     """
-    rows = []
+    rows, axes = [], list(vars(next(iter(records)))) if records else []
     for run, record in records.items():
-        place = (run.method, run.labels, run.split, run.seed)
+        place = [record["config"][axis] if getattr(run, axis) is None else getattr(run, axis) for axis in axes]
         for metric, structures in record["scores"].items():
             for structure, values in structures.items():
                 rows += [(*place, s, structure, metric, v) for s, v in zip(record["subjects"], values, strict=True)]
         rows += [(*place, "all", "all", metric, value) for metric, value in record["overall"].items()]
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(COLUMNS[:-1], ignore_index=True)
+    columns = [*axes, *VALUE]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:-1], ignore_index=True)
 
 
 def _rounded(value):

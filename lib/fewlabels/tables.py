@@ -21,20 +21,24 @@ def beside_paper(ours, published, rows, columns):
     return table.astype({"ours_n": "Int64"}).reset_index(drop=True)
 
 
-def markdown(table, row_name, caption, column_format="{}"):
-    """A table of `beside_paper` as Markdown: each cell is ours ± sd (n), the paper's below it."""
+def markdown(table, row_name, caption, column_format="{}", digits=1, others=()):
+    """A table of `beside_paper` as Markdown: each cell is ours ± sd (n), the paper's below it.
+
+    `others`: rows that the paper quotes from elsewhere, which are not ours to run.
+    """
 
     def cell(entry):
-        ours = (
-            f"**{_pm(entry.ours_mean, entry.ours_sd)}** (n = {entry.ours_n})"
-            if pd.notna(entry.ours_mean)
-            else "not run"
-        )
-        paper = _pm(entry.paper_mean, entry.paper_sd) if pd.notna(entry.paper_mean) else "-"
-        return f"{ours}<br>paper {paper}"
+        lines = []
+        if pd.notna(entry.ours_mean):
+            lines.append(f"**{_pm(entry.ours_mean, entry.ours_sd, digits)}** (n = {entry.ours_n})")
+        elif entry.row not in others:
+            lines.append("not run")
+        if pd.notna(entry.paper_mean):
+            lines.append(f"paper {_pm(entry.paper_mean, entry.paper_sd, digits)}")
+        return "<br>".join(lines)
 
     rows, columns = (list(dict.fromkeys(table[name])) for name in ("row", "column"))
-    columns = sorted(columns) if all(isinstance(c, int) for c in columns) else columns
+    columns = sorted(columns) if all(isinstance(c, int | float) for c in columns) else columns
     cells = {(entry.row, entry.column): cell(entry) for entry in table.itertuples()}
     lines = [
         f"| {row_name} | " + " | ".join(column_format.format(c) for c in columns) + " |",
@@ -44,5 +48,5 @@ def markdown(table, row_name, caption, column_format="{}"):
     return f"{caption}\n\n" + "\n".join(lines) + "\n"
 
 
-def _pm(mean, sd):
-    return f"{mean:.1f}" if pd.isna(sd) else f"{mean:.1f} ± {sd:.1f}"
+def _pm(mean, sd, digits):
+    return f"{mean:.{digits}f}" if pd.isna(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"

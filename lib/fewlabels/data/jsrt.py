@@ -9,6 +9,9 @@ Below `root/jsrt` two layouts are read, and the data say which one they come fro
     jsrt-8bit   images/ID.png: 512 x 512, 8 bit, dense tissue bright (a reduced copy; used if there is no .IMG)
 
 and for both the official masks <structure>/ID.gif, 1024 x 1024, anywhere (masks/heart/, fold1/masks/heart/, ...).
+
+Labels are exclusive, as in the authors' loader. SCR's own lung fields, which literature is scored on, lie behind the
+clavicles too; `meta["lungs"]` keeps them.
 """
 
 import os
@@ -31,6 +34,7 @@ __all__ = ["CLASSES", "IDS", "check", "load", "phantom", "prepare", "splits"]
 
 IDS = tuple([f"JPCLN{i:03}" for i in range(1, 155)] + [f"JPCNN{i:03}" for i in range(1, 94)])
 
+LUNGS = ("left lung", "right lung")
 IMAGES_FROM = "JSRT, http://db.jsrt.or.jp/eng.php (free registration)"
 MASKS_FROM = "SCR, https://www.isi.uu.nl/Research/Databases/SCR/"
 TERMS = (
@@ -60,7 +64,8 @@ def load(root, size=512):
     and inverted, masks are reduced to 512 by nearest neighbour, and where structures overlap the first of
     `CLASSES[1:]` takes the pixel: the lungs lose what heart and clavicles cover. At smaller sizes a pixel is the mean
     of its block of 512-grid pixels, and its label the one most of the block has; of equals, the first of
-    `CLASSES[1:]`, background last.
+    `CLASSES[1:]`, background last. `meta["lungs"]`: SCR's lung fields with what clavicles and heart cover of them,
+    uint8 `(247, size, size)`, values as in `CLASSES`.
 
     Raises `BadInput` naming the file if anything is missing, damaged, of another size, twice there, or not JSRT's.
     """
@@ -76,7 +81,8 @@ def load(root, size=512):
         classes=CLASSES,
         spacing_mm=(0.175 * 2048 / size,) * 2,
         groups=ids,
-        meta={"data": data, "source": SOURCES[data], "size": size, "files": len(ids) * len(CLASSES)},
+        meta={"data": data, "source": SOURCES[data], "size": size, "files": len(ids) * len(CLASSES)}
+        | {"lungs": torch.from_numpy(_block_majority(arrays["lungs"], size))},
     )
 
 
@@ -138,7 +144,7 @@ def splits(ids, split, labels, train=100):
 
 
 def _read(root):
-    """images `(n, 512, 512)` int16 0..4096 or uint8, labels uint8 `(n, 512, 512)`, ids `(n,)`, data: a name."""
+    """images `(n, 512, 512)` int16 0..4096 or uint8, labels and lungs uint8 alike, ids `(n,)`, data: a name."""
     if root is None:
         expected = f"the folder that holds jsrt/, or a prepared file (images: {IMAGES_FROM}; masks: {MASKS_FROM})"
         raise BadInput("FEWLABELS_DATA (or --data, or make DATA=)", expected, "nothing")
@@ -146,8 +152,8 @@ def _read(root):
     if not root.is_file():
         return _read_folder(root / "jsrt")
     arrays = prepared.read(root, "jsrt")
-    if set(arrays) != {"images", "labels", "ids", "data"}:
-        raise BadInput(root, "arrays images, labels, ids, data", ", ".join(arrays))
+    if set(arrays) != {"images", "labels", "lungs", "ids", "data"}:
+        raise BadInput(root, "arrays images, labels, lungs, ids, data (prepare it again)", ", ".join(arrays))
     if arrays["ids"].tolist() != sorted(IDS):
         raise BadInput(root, f"the {len(IDS)} ids of JSRT", f"{arrays['ids'].size} others")
     return arrays
@@ -158,16 +164,19 @@ def _read_folder(folder):
     ids = sorted(images)
     read_image = _read_img if data == "jsrt" else _read_png
     base = np.empty((len(ids), GRID, GRID), DTYPE[data])
-    labels = np.zeros((len(ids), GRID, GRID), np.uint8)
+    labels, lungs = np.zeros((2, len(ids), GRID, GRID), np.uint8)
 
     def read(i):
         base[i] = read_image(images[ids[i]])
         for value in range(len(CLASSES) - 1, 0, -1):  # the last painted wins: the heart
-            labels[i][_read_mask(masks[CLASSES[value]][ids[i]])] = value
+            mask = _read_mask(masks[CLASSES[value]][ids[i]])
+            labels[i][mask] = value
+            if CLASSES[value] in LUNGS:
+                lungs[i][mask] = value
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         list(pool.map(read, range(len(ids))))
-    return {"images": base, "labels": labels, "ids": np.array(ids), "data": np.array(data)}
+    return {"images": base, "labels": labels, "lungs": lungs, "ids": np.array(ids), "data": np.array(data)}
 
 
 def _find(folder):

@@ -1,4 +1,4 @@
-"""Bortsova et al. 2019 on JSRT: which networks are trained, how one is trained and scored, and Table 1."""
+"""Bortsova et al. 2019 on JSRT: which networks are trained, and how one is. Scores and tables: `jsrt_tables`."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -10,19 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fewlabels import metrics
 from fewlabels.data import jsrt
-from fewlabels.ledger import published_values, run_scores
+from fewlabels.experiments.jsrt_tables import METHODS, PAPER, STOP_GRADIENT, evaluate, tables
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
 from fewlabels.paths import data_root
-from fewlabels.tables import beside_paper, markdown, summarise
 from fewlabels.training import Shuffled, fit
-from fewlabels.warps import gaussian_field_rms
+from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
-PAPER = "bortsova2019"
-STOP_GRADIENT = "SemiTC (stop-gradient)"
-METHODS = ("Baseline", "SupTC", "SemiTC", "SemiTC+", STOP_GRADIENT)
-# A lung is cut by its clavicle in exclusive labels: components are looked for through it.
-THROUGH = {4: (2,), 5: (3,)}
+__all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]
+TABLE_2 = ("Baseline", "SemiTC", "SemiTC+")
+# What spans the grid.
+LISTS = ("splits", "labels", "methods", "stop_gradient_labels", "matched_validation_labels", "seeds", "amplitude")
 
 Count = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(ge=0)]
@@ -41,9 +39,10 @@ class Config(BaseModel):
     labels: list[Count]
     methods: list[Literal[METHODS[:4]]]
     stop_gradient_labels: list[Count]  # label counts at which the stop-gradient ablation runs beside them
+    matched_validation_labels: list[Count]  # label counts of Table 2: no more validation images than labelled ones
     seeds: list[int]
     train_images: Count  # labelled + unlabelled; what is left of the non-test half is validation
-    amplitude: Size  # rms of each component of T's fields, % of the side; 0 is the paper's literal 1000 px noise
+    amplitude: list[Size]  # rms of each component of T's fields, % of the side; 0: the paper's literal 1000 px noise
     order: Literal[0, 1]  # interpolation of labels and predictions
     consistency_weight: Size  # lambda
     consistency: Literal["jaccard", "mse", "kl"]
@@ -68,15 +67,19 @@ class Config(BaseModel):
             )
         if (self.gradient, self.order) == ("printed", 1):
             raise ValueError("gradient: expected 'adjoint' with order 1, found 'printed', a formula for order 0")
-        for key in ("labels", "stop_gradient_labels"):
+        for key in ("labels", "stop_gradient_labels", "matched_validation_labels"):
             if too_many := [n for n in getattr(self, key) if n > self.train_images]:
                 raise ValueError(f"{key}: expected at most train_images = {self.train_images}, found {too_many[0]}")
-        for key in ("splits", "labels", "methods", "stop_gradient_labels", "seeds"):
+        for key in LISTS:
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: expected each value once, found {values}")
-            if not values and key != "stop_gradient_labels":
+            if not values and key not in ("stop_gradient_labels", "matched_validation_labels"):
                 raise ValueError(f"{key}: expected at least one value, found none")
+        if len(self.amplitude) > 1 and (len(self.labels) > 1 or self.matched_validation_labels):
+            raise ValueError(
+                "amplitude: expected one, or several with one count of labels and no Table 2, found several"
+            )
         return self
 
 
@@ -86,30 +89,48 @@ class Run:
     labels: int
     split: int
     seed: int
+    amplitude: float | None = None  # None: the config's only one
+    validation: str = "all"  # "matched": no more validation images than labelled ones
 
     @property
     def id(self):
-        return f"{self.method.replace(' ', '_')}_labels={self.labels}_split={self.split}_seed={self.seed}"
+        place = "_".join(f"{axis}={value}" for axis, value in _axes(self).items() if axis != "method")
+        return f"{self.method.replace(' ', '_')}_{place}"
+
+
+def _axes(run):
+    """A run's place in the grid but for what goes without saying: runs stored before there was an axis stay valid."""
+    return {k: v for k, v in asdict(run).items() if (k, v) not in (("amplitude", None), ("validation", "all"))}
 
 
 def grid(config):
-    """All runs of a table. SemiTC with every label is SupTC, so it is not run (Table 1)."""
+    """All runs: those of Table 1, then those of Table 2.
+
+    SemiTC with every label is SupTC, so it is not run (Table 1's caption).
+    """
+    amplitudes = config.amplitude if len(config.amplitude) > 1 else [None]
     runs = []
-    for seed, split, labels in product(
-        config.seeds, config.splits, sorted({*config.labels, *config.stop_gradient_labels})
+    for seed, split, labels, amplitude in product(
+        config.seeds, config.splits, sorted({*config.labels, *config.stop_gradient_labels}), amplitudes
     ):
-        methods = [
-            m for m in config.methods if labels in config.labels and (m, labels) != ("SemiTC", config.train_images)
-        ]
+        methods = [*config.methods] * (labels in config.labels)
         methods += [STOP_GRADIENT] * (labels in config.stop_gradient_labels)
-        runs += [Run(method, labels, split, seed) for method in methods]
-    return runs
+        runs += [Run(method, labels, split, seed, amplitude) for method in methods]
+    for seed, split, labels in product(config.seeds, config.splits, config.matched_validation_labels):
+        runs += [Run(method, labels, split, seed, validation="matched") for method in TABLE_2]
+    return [run for run in runs if (run.method, run.labels) != ("SemiTC", config.train_images)]
 
 
 def identity(config, run):
     """What decides the numbers of one run: the config without the grid's lists, and the run's place in the grid."""
-    lists = {"profile", "splits", "labels", "methods", "stop_gradient_labels", "seeds"}
-    return config.model_dump(exclude=lists) | asdict(run)
+    return config.model_dump(exclude={"profile", *LISTS}) | {"amplitude": config.amplitude[0]} | _axes(run)
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    if len(config.amplitude) > 1:
+        return [f"{PAPER}_amplitude"]
+    return [f"{PAPER}_table1"] + [f"{PAPER}_table2"] * bool(config.matched_validation_labels)
 
 
 def load(config, root=None):
@@ -119,16 +140,15 @@ def load(config, root=None):
     return jsrt.load(root or data_root(), size=config.size)
 
 
-def transforms(config):
-    """alpha and sigma of T in pixels of the config's grid.
+def transforms(size, amplitude):
+    """alpha and sigma of T in pixels of a grid of `size` x `size`, for an amplitude in % of the side.
 
     The paper's noise is U(-1000, 1000), sigma 100, at 512 px. So that a field is the same share of the image at any
     size, sigma scales with the side and alpha with its square.
     """
-    alpha, sigma = 1000 * (config.size / 512) ** 2, 100 * config.size / 512
-    if config.amplitude > 0:
-        wanted = config.amplitude / 100 * config.size
-        alpha *= wanted / gaussian_field_rms((config.size, config.size), alpha, sigma)
+    alpha, sigma = 1000 * (size / 512) ** 2, 100 * size / 512
+    if amplitude > 0:
+        alpha *= amplitude / 100 * size / gaussian_field_rms((size, size), alpha, sigma)
     return alpha, sigma
 
 
@@ -139,11 +159,12 @@ def build(config, method="Baseline", device="cpu"):
         optimiser = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate, rho=0.95, eps=1e-7)
     else:
         optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    alpha, sigma = transforms(config)
+    size = (config.size, config.size)
+    alpha, sigma = transforms(config.size, config.amplitude[0])
     return TransformationConsistency(
         network,
         optimiser,
-        draw=lambda n: draw_transforms(n, (config.size, config.size), alpha, sigma, device),
+        draw=lambda n: draw_transforms(n, size, alpha, sigma, device),
         lam=0.0 if method == "Baseline" else config.consistency_weight,
         order=config.order,
         distance=config.consistency,
@@ -167,7 +188,8 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     torch.set_num_threads(config.threads)
     split = jsrt.splits(cohort.ids, run.split, run.labels, config.train_images)
     images, labels = cohort.images.to(device), cohort.labels.to(device)
-    index_labelled, validation = cohort.index(split.labelled), cohort.index(split.validation)
+    index_labelled = cohort.index(split.labelled)
+    validation = cohort.index(split.validation[: run.labels] if run.validation == "matched" else split.validation)
 
     def stage(name, method_name, steps, start=None):
         seed = _seed(run.seed, run.split, run.labels, "supervised" if start is None else "finetune")
@@ -215,34 +237,29 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
     """
+    if run.amplitude is not None:
+        config = config.model_copy(update={"amplitude": [run.amplitude]})
     method, split, history = train(config, run, cohort, folder, device, report, stop)
     test = cohort.index(split.test)
-    probabilities = method.predict(cohort.images[test].to(device))
+    prediction = method.predict(cohort.images[test].to(device)).argmax(1).cpu()
+    losses = final_losses(config, method, cohort, split, _seed(run.seed, run.split, run.labels, "losses"))
+    validation = {"validation_miou": max(entry["validation"] for entry in history)}
     return {
         "subjects": list(split.test),
-        "scores": evaluate(probabilities.argmax(1).cpu(), cohort.labels[test], cohort.spacing_mm),
-        "overall": final_losses(config, method, cohort, split, _seed(run.seed, run.split, run.labels, "losses")),
+        "scores": evaluate(prediction, cohort.labels[test], cohort.meta["lungs"][test], cohort.spacing_mm),
+        "overall": losses | {"folding": folding(config)} | validation,
         "history": history,
     }
 
 
-def evaluate(prediction, truth, spacing_mm):
-    """`{metric: {structure: [one value a subject]}}` as predicted, and (`_post`) after component and hole filtering."""
-    structures = jsrt.CLASSES[1:]
-    cleaned = torch.stack([torch.from_numpy(metrics.largest_components(p.numpy(), THROUGH)) for p in prediction])
-    scores = {}
-    for suffix, labels in (("", prediction), ("_post", cleaned)):
-        iou = metrics.iou(labels, truth, len(jsrt.CLASSES))
-        scores["iou" + suffix] = {name: iou[:, i].tolist() for i, name in enumerate(structures)}
-        scores["miou" + suffix] = {"all": iou.mean(1).tolist()}
-        scores["macd_mm" + suffix] = {
-            name: [
-                metrics.contour_distance((a == c).numpy(), (b == c).numpy(), spacing_mm)
-                for a, b in zip(labels, truth, strict=True)
-            ]
-            for c, name in enumerate(structures, start=1)
-        }
-    return scores
+def folding(config, fields=100):
+    """The share of T's elastic fields that fold somewhere, of `fields` drawn; the same for all runs of a config."""
+    generator, folded = torch.Generator().manual_seed(0), 0
+    for _ in range(fields):  # one by one: at 512 px all of them would fill 2 GiB
+        size = (config.size, config.size)
+        u = gaussian_field(1, size, *transforms(config.size, config.amplitude[0]), generator=generator)
+        folded += bool((jacobian_determinant(u) <= 0).any())
+    return folded / fields
 
 
 @torch.no_grad()
@@ -266,12 +283,3 @@ def final_losses(config, method, cohort, split, seed):
 
 def _seed(*parts):
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
-
-
-def tables(scores):
-    """`{"table1": (frame, caption -> Markdown)}`: mIoU over five structures, mean ± sd, beside the paper's."""
-    runs = run_scores(scores)
-    columns = sorted({5, 10, 25, 50, 100} | set(runs.index.get_level_values("labels")))
-    table = beside_paper(summarise(runs), published_values(PAPER, "Table 1"), METHODS, columns)
-    title = "Table 1 of Bortsova et al. 2019: mIoU (%) over five structures, exclusive labels. "
-    return {"table1": (table, lambda caption: markdown(table, "Method", title + caption, "{} labels"))}

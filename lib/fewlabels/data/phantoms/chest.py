@@ -29,14 +29,14 @@ SUPERSAMPLING = 3  # odd, so that a pixel's centre is one of its samples
 
 
 def chest(n=247, seed=0, size=64):
-    """`n` subjects as a `Cohort`; subject `i` depends on `seed` and `i` only, its anatomy not on `size`."""
+    """`n` subjects, in form as `jsrt.load` has them; `i` depends on `seed` and `i` only, its anatomy not on `size`."""
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise BadInput(f"chest phantom {name}", f"an integer of at least {least}", repr(value))
     subjects = [_subject(np.random.default_rng(np.random.SeedSequence([seed, i])), size) for i in range(n)]
-    images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*subjects, strict=True))
+    images, labels, lungs = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*subjects, strict=True))
     ids = tuple(f"PHANTOM{i + 1:03d}" for i in range(n))
-    meta = {"data": "phantom", "source": SOURCE, "seed": int(seed), "size": int(size)}
+    meta = {"data": "phantom", "source": SOURCE, "seed": int(seed), "size": int(size), "lungs": lungs}
     return Cohort(images[:, None], labels, ids, CLASSES, (FIELD_MM / size,) * 2, groups=ids, meta=meta)
 
 
@@ -50,7 +50,7 @@ class Build(NamedTuple):
 
 
 def _subject(rng, size):
-    """One image, float32 `(size, size)` in [-1, 1], and its labels, int64 `(size, size)`."""
+    """One image, float32 `(size, size)` in [-1, 1], its labels, int64 `(size, size)`, and lung fields, uint8."""
     samples, build = size * SUPERSAMPLING, _build(rng)
     axis = ((np.arange(samples) + 0.5) / samples).astype(np.float32)
     y, x = _patient_frame(rng, axis, build)
@@ -73,9 +73,11 @@ def _subject(rng, size):
     for structure in ("lung", "clavicle"):  # from back to front: the last one written is seen
         for name, side in sides.items():
             labels[getattr(side, structure) > 0] = CLASSES.index(f"{name} {structure}")
+        if structure == "lung":  # by definition they end at the heart, but not at the bones before them
+            lungs = np.where(heart > 0, 0, labels).astype(np.uint8)
     labels[heart > 0] = CLASSES.index("heart")
     centres = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
-    return np.clip(image, -1, 1).astype(np.float32), labels[centres, centres]
+    return np.clip(image, -1, 1).astype(np.float32), labels[centres, centres], lungs[centres, centres]
 
 
 def _build(rng):
