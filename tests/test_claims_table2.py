@@ -184,8 +184,8 @@ def test_several_amplitudes_are_not_run(published, claim):
 
 
 def test_means_are_over_images_then_over_splits():
-    iou = [[50.0] * 20, [90.0, 100.0], [94.0], [96.0], [95.0]]  # 59.5 over all images
-    macd = [[9.0] * 20, [0.5, 1.5], [1.0], [1.2], [0.8]]
+    iou = [[40.0] * 15 + [80.0] * 5, [90.0, 100.0], [94.0], [96.0], [95.0]]  # 59.5 over all images
+    macd = [[10.0] * 15 + [6.0] * 5, [0.5, 1.5], [1.0], [1.2], [0.8]]
     images = {"iou_post": dict.fromkeys(STRUCTURES, iou), "macd_mm_post": dict.fromkeys(STRUCTURES, macd)}
     assert "IoU 86.0, MACD 2.60 mm" in found(11, frame("SemiTC+", 10, images)).ours
     assert "Lungs 8.7, Heart 0.6, Clavicles -0.5" in found(17, frame("SemiTC+", 10, images)).ours
