@@ -93,6 +93,8 @@ figure = plots.pictures(cohort.images[:6, 0], cohort.labels[:6], cohort.ids[:6],
 # %%
 rows = []
 for run in experiment.grid(config):
+    if run.validation != "all":
+        continue  # Table 2's
     split = jsrt.splits(cohort.ids, run.split, run.labels, config.train_images)
     sizes = {"labelled": len(split.labelled), "unlabelled": len(experiment.unlabelled(split, run.method))}
     rows.append({"split": run.split, "labels": run.labels, "method": run.method} | sizes)
@@ -119,10 +121,13 @@ print(f"rms {moved.square().mean().sqrt():.2f} px; {folds:.0%} of the fields fol
 
 # %% [markdown]
 # ## The sweep
-# Every run of the grid that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
+# Every run of Table 1 that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
+failed = sweep.sweep(
+    experiment, config, cohort, folder,
+    only=lambda run: run.validation == "all", limit=2 if profile == "smoke" else None,
+)  # fmt: skip
 for run, message in failed.items():
     print(f"{run}: {message}")
 scores, tables, claims = report.write(experiment, config, cohort, folder)
@@ -145,7 +150,8 @@ with whole(folder / "figure1.png") as temporary:
 # Stage 2 of each method, first split, fewest labels. The consistency loss of the Baseline is measured, not trained.
 
 # %%
-runs = [run for run in experiment.grid(config) if (run.split, run.labels) == (min(splits), min(labels))]
+first = (min(splits), min(labels), "all")
+runs = [run for run in experiment.grid(config) if (run.split, run.labels, run.validation) == first]
 records = {run: record for run in runs if (record := sweep.stored(experiment, config, run, folder))}
 figure = plots.learning_curves(
     {run.method: r["history"] for run, r in records.items()}, f"{title}, {min(labels)} labels"
@@ -167,8 +173,8 @@ for run, record in records.items():
         method.network.load_state_dict(network)
         shown[run.method] = method
 if shown:
-    first = next(iter(records.values()))
-    ranking = pd.Series(first["scores"]["miou"]["all"], index=first["subjects"]).sort_values(ascending=False).index
+    record = next(iter(records.values()))
+    ranking = pd.Series(record["scores"]["miou"]["all"], index=record["subjects"]).sort_values(ascending=False).index
     chosen = cohort.index([ranking[0], ranking[len(ranking) // 2], ranking[-1]])
     images, truth = cohort.images[chosen], cohort.labels[chosen]
     predictions = {name: method.predict(images).argmax(1) for name, method in shown.items()}
