@@ -34,7 +34,7 @@ from IPython.display import Markdown, display
 
 from fewlabels import metrics, plots, report, sweep
 from fewlabels.experiments import jsrt as experiment
-from fewlabels.experiments.jsrt_tables import STRUCTURES, THROUGH, fill_lungs
+from fewlabels.experiments.jsrt_tables import STRUCTURES, THROUGH, fill_lungs, post_processed
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
@@ -117,8 +117,8 @@ display(Markdown((folder / "table2.md").read_text()))
 # %%
 table = tables["table2"]
 title = f"Data: {cohort.meta['data']}, {size} px, profile {profile}"
-post_processed = ~table["row"].str.endswith("without post-processing")
-figure = plots.by_structure(table[(table["metric"] == "IoU") & post_processed], list(STRUCTURES), title)
+shown = (table["metric"] == "IoU") & ~table["row"].str.endswith("without post-processing")
+figure = plots.by_structure(table[shown], list(STRUCTURES), title)
 with whole(folder / "figure4.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -136,7 +136,7 @@ if network is not None:
     method.network.load_state_dict(network)
     test = cohort.index(record["subjects"])
     predicted = method.predict(cohort.images[test]).argmax(1)
-    cleaned = torch.stack([torch.from_numpy(metrics.largest_components(p.numpy(), THROUGH)) for p in predicted])
+    cleaned = post_processed(predicted)
     chosen = (predicted != cleaned).flatten(1).sum(1).argsort(descending=True)[:3]
     maps = {"truth": truth[test], "predicted": predicted, "post-processed": cleaned}
     figure = plots.pictures(

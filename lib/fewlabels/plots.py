@@ -105,7 +105,10 @@ def learning_curves(histories, title=""):
 
 
 def by_structure(table, columns, title="", xlabel="IoU (%)"):
-    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open). `table` as above."""
+    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open).
+
+    `table` as `tables.beside_paper` gives it.
+    """
     rows = list(dict.fromkeys(table["row"]))
     figure, axes = plt.subplots(
         1, len(columns), figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)), sharey=True, layout="constrained"

@@ -255,9 +255,9 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
 def folding(config, fields=100):
     """The share of T's elastic fields that fold somewhere, of `fields` drawn; the same for all runs of a config."""
     generator, folded = torch.Generator().manual_seed(0), 0
+    shape, recipe = (config.size, config.size), transforms(config.size, config.amplitude[0])
     for _ in range(fields):  # one by one: at 512 px all of them would fill 2 GiB
-        size = (config.size, config.size)
-        u = gaussian_field(1, size, *transforms(config.size, config.amplitude[0]), generator=generator)
+        u = gaussian_field(1, shape, *recipe, generator=generator)
         folded += bool((jacobian_determinant(u) <= 0).any())
     return folded / fields
 

@@ -31,10 +31,9 @@ def evaluate(prediction, truth, lungs, spacing_mm):
     and the literature define them (`lungs` uint8 `(N, H, W)`), clavicles in front of them included. All as predicted,
     and with `_post` after component and hole filtering.
     """
-    cleaned = torch.stack([torch.from_numpy(metrics.largest_components(p.numpy(), THROUGH)) for p in prediction])
     structures = range(1, len(CLASSES))
     scores = {}
-    for suffix, labels in (("", prediction), ("_post", cleaned)):
+    for suffix, labels in (("", prediction), ("_post", post_processed(prediction))):
         scores |= _agreement(labels, truth, structures, suffix, spacing_mm)
         scores["miou" + suffix] = {"all": metrics.iou(labels, truth, len(CLASSES)).mean(1).tolist()}
         scores |= _agreement(fill_lungs(labels), lungs.long(), list(THROUGH), f"_overlap{suffix}", spacing_mm)
@@ -51,6 +50,11 @@ def _agreement(labels, truth, structures, suffix, spacing_mm):
         for c in structures
     }
     return {"iou" + suffix: {CLASSES[c]: iou[:, c - 1].tolist() for c in structures}, "macd_mm" + suffix: distance}
+
+
+def post_processed(labels):
+    """Label maps `(N, H, W)` with each structure's largest component alone, its holes filled (Table 2)."""
+    return torch.stack([torch.from_numpy(metrics.largest_components(each.numpy(), THROUGH)) for each in labels])
 
 
 def fill_lungs(labels):
