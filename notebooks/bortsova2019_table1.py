@@ -99,7 +99,7 @@ for run in experiment.grid(config):
     sizes = {"labelled": len(split.labelled), "unlabelled": len(experiment.unlabelled(split, run.method))}
     rows.append({"split": run.split, "labels": run.labels, "method": run.method} | sizes)
     rows[-1] |= {"validation": len(split.validation), "test": len(split.test)}
-pd.DataFrame(rows).drop_duplicates(["labels", "method"]).drop(columns="split").style.hide()
+pd.DataFrame(rows).drop_duplicates(["labels", "method"]).drop(columns="split").style.set_uuid("plan").hide()
 
 # %% [markdown]
 # ## The transforms
@@ -194,7 +194,9 @@ else:
 # as many runs as it names; fewer is *not run*.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.hide().format(precision=3, na_rep="")
+claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
+    precision=3, na_rep=""
+)
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -156,7 +156,9 @@ else:
 
 # %%
 of_table_2 = claims["claim"].between("bortsova-10", "bortsova-17")
-claims[of_table_2][["claim", "statement", "ours", "n", "p", "verdict"]].style.hide().format(precision=3, na_rep="")
+claims[of_table_2][["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
+    precision=3, na_rep=""
+)
 
 # %%
 # NBVAL_CHECK_OUTPUT
