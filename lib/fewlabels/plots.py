@@ -117,7 +117,13 @@ def by_structure(table, columns, title="", xlabel="IoU (%)"):
         part = table[table["column"] == column].set_index("row").reindex(rows)
         y, ours, paper = np.arange(len(rows)), part["ours_mean"].notna(), part["paper_mean"].notna()
         style = {"color": COLOURS[0], "marker": "o", "linestyle": "", "capsize": 2, "markersize": 4}
-        axis.errorbar(part["ours_mean"][ours], y[ours], xerr=part["ours_sd"][ours].fillna(0), label="ours", **style)
+        axis.errorbar(
+            part["ours_mean"][ours],
+            y[ours],
+            xerr=part["ours_sd"][ours].fillna(0),
+            label="ours, ± sd of images",
+            **style,
+        )
         style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
         axis.plot(part["paper_mean"][paper], y[paper], **style)
         axis.grid(axis="y", linewidth=0.4)
