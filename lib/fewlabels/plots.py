@@ -158,11 +158,11 @@ def against_amplitude(scores, title=""):
     sns.lineplot(runs[shares], hue="images", style="images", ax=axes[1], palette=[COLOURS[2], COLOURS[3]], **style)
     axes[1].get_legend().set_title("")
     ticks = sorted(runs["amplitude"].unique())
-    for axis, label in zip(axes, ("mIoU (%)", "share (%)"), strict=True):
+    for axis, label, empty in zip(axes, ("mIoU (%)", "share (%)"), ("lower right", "upper left"), strict=True):
         axis.set(xlabel="rms of the fields (% of the side)", ylabel=label, xscale="log")
         axis.set(xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=8, frameon=False, loc=empty)
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
     return figure
