@@ -13,8 +13,8 @@ import torch
 from fewlabels.paths import CHECKOUT, is_checkout
 
 PACKAGES = (
-    "fewlabels torch torchvision numpy scipy scikit-learn pandas pillow pydantic elasticdeform SimpleITK matplotlib "
-    "papermill jupytext"
+    "fewlabels torch torchvision numpy numba scipy scikit-learn pandas pillow pydantic elasticdeform SimpleITK "
+    "matplotlib papermill jupytext"
 ).split()
 CODE = ("lib", "params", "notebooks/*.py", "requirements.lock")  # a change in these makes a result "dirty"
 

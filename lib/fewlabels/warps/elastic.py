@@ -1,20 +1,21 @@
-"""The operator of `fewlabels.warps` through elasticdeform: the reference, one image at a time, on the CPU."""
+"""The operator through elasticdeform: the original, one image at a time, on the CPU."""
 
 import elasticdeform
 import numpy as np
 import torch
 
 
-def warp(x, u, order=1, mode="constant", cval=0.0):
-    """As `warps.warp`, for fields of the image's own size. The gradient to `x` is elasticdeform's; `u` gets none.
+def sample(x, u, order, mode, cval, origin):
+    """As `reference.sample`. The gradient to `x` is elasticdeform's; `u` gets none.
 
     Raises ValueError for `mode="border"`, which elasticdeform lacks (its `nearest` differs, also from SciPy's).
     """
     if mode == "border":
         raise ValueError("elasticdeform mode: expected 'constant' or 'mirror', found 'border'")
-    if x.shape[2:] != u.shape[2:]:
-        raise ValueError(f"elasticdeform field: expected size {tuple(x.shape[2:])}, found {tuple(u.shape[2:])}")
-    return _Warp.apply(x, u.detach(), order, mode, cval)
+    crop = (..., *[slice(start, start + length) for start, length in zip(origin, u.shape[2:])])
+    field = u.new_zeros(*u.shape[:2], *x.shape[2:])
+    field[crop] = u.detach()
+    return _Warp.apply(x, field, order, mode, cval)[crop]
 
 
 class _Warp(torch.autograd.Function):

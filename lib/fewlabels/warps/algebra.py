@@ -1,0 +1,59 @@
+"""Fields composed, inverted, aligned, and where they fold."""
+
+import warnings
+
+import torch
+
+from fewlabels.warps.operator import check_field, kernels_for, warp
+
+
+def compose(first, then):
+    """The one field equal to warping by `first`, then by `then`: q -> `then(q) + first(q + then(q))`.
+
+    `first` is interpolated linearly and continued beyond the image by its border value.
+    """
+    return then + warp(first, then, order=1, mode="border")
+
+
+def invert(u, tolerance=1e-4, steps=50, return_residual=False):
+    """v with `v(q) = -u(q + v(q))`, so that `compose(u, v)` and `compose(v, u)` vanish. See `align`."""
+    return align(u, torch.zeros_like(u), tolerance, steps, return_residual)
+
+
+@torch.no_grad()
+def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
+    """The field w that carries a prediction made in frame 1 into frame 2: t2 o t1^-1 of Bortsova et al. 2019, Eq. 1.
+
+    With x1[q] = x[phi1(q)] and x2[q] = x[phi2(q)]: phi1(q + w(q)) = phi2(q), hence x1[q + w(q)] = x2[q]. It equals
+    `compose(invert(u1), u2)` but is solved in one piece, so that no inverse is interpolated:
+    the fixed point of `w(q) = u2(q) - u1(q + w(q))`. Each pixel is an equation of its own, solved to `tolerance`
+    pixels in at most `steps` steps; a step that does not bring it nearer is taken back and halved (damping).
+
+    Where u1 folds or leads out of the image no w may exist. The residual |w(q) + u1(q + w(q)) - u2(q)| in pixels,
+    `(N, *size)`, tells; with `return_residual` it is returned beside w. Folding warns with the share of the pixels
+    that fold (not inside a graph of torch.compile); it never raises. Returns a detached tensor: no gradient flows to
+    the fields. Raises ValueError for fields of different shapes.
+    """
+    check_field(u1, u2.shape, "u1")
+    check_field(u2, u1.shape, "u2")
+    if not torch.compiler.is_compiling():
+        folded = (jacobian_determinant(u1) <= 0).float().mean().item()
+        if folded > 0:
+            message = f"the field folds at {folded:.2%} of its pixels: there its inverse is one of several or none"
+            warnings.warn(message, stacklevel=3)
+    w, residual = kernels_for(u1).align(u1.detach(), u2.detach(), tolerance, steps)
+    return (w, residual) if return_residual else w
+
+
+def jacobian_determinant(u):
+    """det(I + du/dq), `(N, *size)`: the local change of area (volume); <= 0 where the field folds.
+
+    Central differences, one-sided at the edges.
+    """
+    axes = range(u.shape[1])
+    # rows[i][j] = d phi_i / d q_j
+    rows = [[d + (i == j) for j, d in enumerate(torch.gradient(u[:, i], dim=[a + 1 for a in axes]))] for i in axes]
+    if len(rows) == 2:
+        (a, b), (c, d) = rows
+        return a * d - b * c
+    return (torch.cross(torch.stack(rows[0]), torch.stack(rows[1]), dim=0) * torch.stack(rows[2])).sum(0)

@@ -1,0 +1,93 @@
+"""How displacement fields are made: from control points, from smoothed noise, from matrices."""
+
+import math
+
+import numpy as np
+import torch
+
+from fewlabels.warps.matrices import along, smoothing
+
+
+def control_to_dense(control, size):
+    """The dense field that takes the given vectors at the control points: `(N, D, *points)` -> `(N, D, *size)`.
+
+    Interpolating cubic B-spline with mirror boundary, the outer control points on the outer pixel centres
+    (elasticdeform's meaning; ITK and TorchIO use the vectors as spline coefficients on a wider grid instead).
+    """
+    field = control
+    for axis, (points, length) in enumerate(zip(control.shape[2:], size), start=2):
+        field = along(field, axis, "upsampling", points, length)
+    return field
+
+
+def random_control(n, points, sd, generator=None, device=None, dtype=torch.float32):
+    """Normal displacements of `sd` pixels at the control points: `(n, D, *points)`, independent in each component."""
+    return sd * torch.randn(n, len(points), *points, generator=generator, device=device, dtype=dtype)
+
+
+def gaussian_field(n, size, alpha, sigma, generator=None, device=None, dtype=torch.float32):
+    """Uniform noise U(-alpha, alpha) per pixel and component, smoothed by a Gaussian of `sigma` pixels.
+
+    `(n, D, *size)` in pixels. Bortsova et al. 2019, Section 3 (alpha = 1000, sigma = 100 at 512 x 512), the recipe of
+    Simard et al. 2003 without their normalisation. Boundary: scipy's `reflect`, as the paper leaves it open.
+    """
+    noise = torch.rand(n, len(size), *size, generator=generator, device=device, dtype=dtype)
+    field = (2 * noise - 1) * alpha
+    for axis, length in enumerate(size, start=2):
+        field = along(field, axis, "smoothing", length, sigma)
+    return field
+
+
+def gaussian_field_rms(size, alpha, sigma):
+    """The expected root mean square of one component of `gaussian_field` over the whole image, in pixels."""
+    variance = alpha**2 / 3
+    for length in size:
+        variance *= float((smoothing(length, sigma) ** 2).sum(1).mean())
+    return math.sqrt(variance)
+
+
+def affine_field(matrix, size):
+    """The field of `q -> A (q - c) + t + c`, c the image centre: `(N, D, D + 1)` = `[A | t]` -> `(N, D, *size)`.
+
+    Fields add up: `affine_field(matrix, size) + u` pulls from the affine map's place moved by `u`, in one resampling.
+    """
+    ones, flat = [1] * len(size), matrix.ndim - 1
+    centre = torch.tensor([(length - 1) / 2 for length in size], dtype=matrix.dtype, device=matrix.device)
+    q = pixels(size, matrix.dtype, matrix.device) - centre.reshape(-1, *ones)
+    linear = matrix[..., :-1] - torch.eye(len(size), dtype=matrix.dtype, device=matrix.device)
+    rotated = sum(linear[..., j].reshape(*matrix.shape[:flat], *ones) * q[j] for j in range(len(size)))
+    return rotated + matrix[..., -1].reshape(*matrix.shape[:flat], *ones)
+
+
+def elasticdeform_affine(size, affine=None, rotate=0.0, zoom=1.0, dtype=torch.float32):
+    """The field, `(1, D, *size)`, of elasticdeform's arguments of these names; add it to the elastic one.
+
+    affine   `(D, D + 1)`, what happens to the image's content: a content at pixel p moves to `affine @ [p, 1]`
+    rotate   degrees, about the image's centre, after `affine`; 2-D only
+    zoom     factor, about the image's centre, after `affine`; 2-D only
+
+    Raises ValueError for rotate or zoom in 3-D, a singular matrix or another shape.
+    """
+    D, centre = len(size), (np.array(size) - 1) / 2
+    turn, to_centre, back = np.eye(D + 1), np.eye(D + 1), np.eye(D + 1)
+    to_centre[:D, D], back[:D, D] = -centre, centre
+    if rotate != 0 or zoom != 1:
+        if D != 2 or zoom == 0:
+            raise ValueError(f"rotate, zoom: expected 2-D and zoom not 0, found size {tuple(size)} and {zoom}")
+        c, s = math.cos(math.radians(rotate)), math.sin(math.radians(rotate))
+        turn[:2, :2] = np.array([[c, s], [-s, c]]) / zoom
+    content = np.eye(D + 1)
+    if affine is not None:
+        affine = np.asarray(affine, dtype=float)
+        if affine.shape != (D, D + 1) or np.linalg.matrix_rank(affine[:, :D]) < D:
+            raise ValueError(f"affine: expected an invertible ({D}, {D + 1}) matrix, found {affine.tolist()}")
+        content[:D] = affine
+    pull = back @ turn @ to_centre @ np.linalg.inv(content)  # where each pixel takes its value from
+    about_centre = to_centre @ pull @ back
+    return affine_field(torch.as_tensor(about_centre[None, :D]), size).to(dtype)
+
+
+def pixels(size, dtype, device):
+    """The coordinates q of every pixel, `(D, *size)`."""
+    axes = [torch.arange(length, dtype=dtype, device=device) for length in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
