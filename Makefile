@@ -6,10 +6,11 @@ DATA    ?= $(FEWLABELS_DATA)
 VENV    := .venv
 RUN     := $(VENV)/bin/python -m fewlabels
 READY   := $(VENV)/.ready
+BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt test notebooks ledger check-data-jsrt
+.PHONY: help env reproduce-jsrt test notebooks ledger check-data-jsrt bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ ledger: $(READY)  ## the table of verdicts in README.md, from results/
 check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
 	@$(RUN) check-data jsrt
 
+bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
+	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench
+
 $(READY): requirements.lock pyproject.toml
 	@missing=; for tool in git gcc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -44,4 +48,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BENCH)/.ready: requirements-bench.lock $(READY)
+	@rm -rf $(BENCH)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --target $(BENCH) -r $<
 	@touch $@
