@@ -228,18 +228,34 @@ def test_table_2_in_markdown(table_2):
     lines = write("Data: made up.").splitlines()
     assert "Table 2" in lines[0]
     assert "Data: made up." in lines[0]
+    structures = "| Method (labelled images) | Lungs | Heart | Clavicles | Lungs, exclusive |"
     assert [line for line in lines if line.startswith("| Method")] == [
-        "| Method (labelled images) | Lungs | Heart | Clavicles | Lungs, exclusive |"
-    ] * 2
+        structures,
+        structures,
+        "| Method (labelled images) | mIoU % |",
+    ]
     assert [line for line in lines if line.startswith(("IoU", "MACD"))] == ["IoU, %", "MACD, mm"]
     assert "| Dai et al. (209) | paper 94.7 ± 0.4 | paper 86.6 ± 1.2 | - | - |" in lines  # not ours to run
     mean, sd, n = directly(scores, "SemiTC", 10, "macd_mm_overlap_post", (4, 5))
-    (line,) = [line for line in lines[len(lines) // 2 :] if line.startswith("| SemiTC (20) |")]
+    _, line, _ = [line for line in lines if line.startswith("| SemiTC (20) |")]
     assert line.startswith(f"| SemiTC (20) | **{mean:.2f} ± {sd:.2f}** (n = {n}) |")
     assert not [line for line in lines if "not run" in line]
     fewer = of(scores[scores["labels"] < 100])["table2"][1]("")
     for row in ("Supervised baseline (124/123)", "SemiTC+ (124/123 labelled, 147 unlabelled)"):
         assert f"| {row} | not run<br>paper" in fewer
+
+
+def test_table_2_ends_with_miou_beside_weak_supervision(table_2):
+    scores, table, write = table_2
+    lines = write("").splitlines()
+    miou = table[table["metric"] == "mIoU"].set_index("row")
+    of_split = scores[(scores["metric"] == "miou") & (scores["method"] == "SemiTC") & (scores["labels"] == 10)]
+    by_split = of_split.groupby("split")["value"].mean()
+    assert miou.loc["SemiTC (20)", "ours_mean"] == pytest.approx(by_split.mean())
+    assert miou.loc["SemiTC (20)", "ours_sd"] == pytest.approx(by_split.std())
+    assert miou.loc["SemiTC (20)", ["paper_mean", "paper_sd"]].tolist() == [87, 1.5]
+    assert "| MS-Net (20 % strong supervision) | paper 67.0 |" in lines
+    assert "| MS-Net (100 % strong supervision) | paper 81.0 |" in lines
 
 
 def test_of_two_sides_the_mean():
