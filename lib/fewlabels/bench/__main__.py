@@ -21,11 +21,11 @@ def main(arguments=None):
     parser.add_argument("--seconds", type=float, default=30, help="after which a pair has repeats enough (default: 30)")
     parser.add_argument("--results", default=results_root(), help="root of the result folders (default: results)")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers' own, and that strong fields fold
         for pair in cases.pairs(args.quick):
+            torch.set_num_threads(pair.threads or args.threads)
             row = measure(pair, args.repeats or (3 if args.quick else 25), args.seconds)
             rows.append(row)
             said = f"{row['ratio']:8.2f} {row['met']}" if row["state"] == "measured" else row["state"]

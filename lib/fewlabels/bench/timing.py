@@ -37,6 +37,7 @@ class Pair:
     note: str = ""
     queued: tuple[int, int] = (1, 1)  # calls queued behind one another in each timing, ours and the peer's
     peer_first: bool = False
+    threads: int | None = None  # of torch, where the work itself says how many; None: as all others
 
 
 def aimed(target):

@@ -44,8 +44,9 @@ def pair(device, quick):
         device=device,
         target=target,
         tolerance=None,
-        note=f"{profile}.yaml's network and fields on phantoms; the share is 1 / ratio",
+        note=f"{profile}.yaml's network, fields and threads on phantoms; the share is 1 / ratio",
         peer_first=True,
+        threads=config.threads,
     )
 
 
