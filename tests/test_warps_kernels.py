@@ -154,6 +154,16 @@ def test_affine_rotate_and_zoom_mean_what_they_mean_to_elasticdeform(how, elasti
     assert np.abs(warp(x, u, order)[0, 0].numpy() - expected).max() <= 1e-10
 
 
+def test_a_batch_of_affine_maps_is_that_of_each_alone():
+    rotate, zoom = [10.0, -30.0, 0.0], [1.2, 0.9, 1.0]
+    affine = np.eye(2, 3) + 0.1 * noise(3, 2, 3).numpy()
+    together = elasticdeform_affine((9, 12), affine, rotate, zoom)
+    assert together.shape == (3, 2, 9, 12)
+    for i in range(3):
+        assert torch.equal(together[i : i + 1], elasticdeform_affine((9, 12), affine[i], rotate[i], zoom[i]))
+    assert elasticdeform_affine((9, 12), affine[0], rotate).shape == (3, 2, 9, 12)
+
+
 def test_affine_means_the_same_in_3d():
     x, affine = noise(1, 1, 7, 9, 8), np.array([[1.13, 0, 0.21, 1.07], [0, 0.93, 0.17, 0.19], [-0.13, 0, 1.01, -1.09]])
     nowhere = np.zeros((3, 2, 2, 2))
@@ -166,7 +176,7 @@ def test_affine_means_the_same_in_3d():
     ("size", "how", "message"),
     [
         ((5, 6, 7), {"rotate": 10}, r"rotate, zoom: expected 2-D"),
-        ((5, 6), {"zoom": 0}, r"zoom not 0, found size \(5, 6\) and 0"),
+        ((5, 6), {"zoom": 0}, r"zoom not 0, found size \(5, 6\) and \[0.0\]"),
         ((5, 6), {"affine": np.zeros((2, 3))}, r"affine: expected an invertible \(2, 3\) matrix"),
         ((5, 6), {"affine": np.eye(3)}, r"affine: expected an invertible \(2, 3\) matrix"),
     ],

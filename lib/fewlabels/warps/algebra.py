@@ -16,7 +16,8 @@ def compose(first, then):
 
 
 def invert(u, tolerance=1e-4, steps=50, return_residual=False):
-    """v with `v(q) = -u(q + v(q))`, so that `compose(u, v)` and `compose(v, u)` vanish. See `align`."""
+    """v with `v(q) = -u(q + v(q))`: `compose(u, v)` vanishes to `tolerance`, `compose(v, u)` to the error of interpolating
+    v between pixels (and not where u leads out of the image). See `align`."""
     return align(u, torch.zeros_like(u), tolerance, steps, return_residual)
 
 
@@ -24,8 +25,8 @@ def invert(u, tolerance=1e-4, steps=50, return_residual=False):
 def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
     """The field w that carries a prediction made in frame 1 into frame 2: t2 o t1^-1 of Bortsova et al. 2019, Eq. 1.
 
-    With x1[q] = x[phi1(q)] and x2[q] = x[phi2(q)]: phi1(q + w(q)) = phi2(q), hence x1[q + w(q)] = x2[q]. It equals
-    `compose(invert(u1), u2)` but is solved in one piece, so that no inverse is interpolated:
+    With x1[q] = x[phi1(q)] and x2[q] = x[phi2(q)]: phi1(q + w(q)) = phi2(q), hence x1[q + w(q)] = x2[q]. It is
+    `compose(invert(u1), u2)` but solved in one piece, so that no inverse is interpolated, or continued at the border:
     the fixed point of `w(q) = u2(q) - u1(q + w(q))`. Each pixel is an equation of its own, solved to `tolerance`
     pixels in at most `steps` steps; a step that does not bring it nearer is taken back and halved (damping).
 

@@ -60,31 +60,37 @@ def affine_field(matrix, size):
 
 
 def elasticdeform_affine(size, affine=None, rotate=0.0, zoom=1.0, dtype=torch.float32):
-    """The field, `(1, D, *size)`, of elasticdeform's arguments of these names; add it to the elastic one.
+    """The field, `(N, D, *size)`, of elasticdeform's arguments of these names; add it to the elastic one (of `dtype`).
 
     affine   `(D, D + 1)`, what happens to the image's content: a content at pixel p moves to `affine @ [p, 1]`
     rotate   degrees, about the image's centre, after `affine`; 2-D only
     zoom     factor, about the image's centre, after `affine`; 2-D only
 
-    Raises ValueError for rotate or zoom in 3-D, a singular matrix or another shape.
+    Each may be one for all images (N = 1 if all are: broadcast over a batch of fields) or a sequence of N.
+    Raises ValueError for rotate or zoom in 3-D, a zoom of 0, a singular matrix or another shape.
     """
-    D, centre = len(size), (np.array(size) - 1) / 2
-    turn, to_centre, back = np.eye(D + 1), np.eye(D + 1), np.eye(D + 1)
+    D = len(size)
+    affine = np.asarray(np.eye(D, D + 1) if affine is None else affine, dtype=float)
+    if affine.shape[-2:] != (D, D + 1) or (np.linalg.matrix_rank(affine[..., :D]) < D).any():
+        raise ValueError(f"affine: expected an invertible ({D}, {D + 1}) matrix, found {affine.tolist()}")
+    rotate, zoom = np.atleast_1d(np.asarray(rotate, dtype=float)), np.atleast_1d(np.asarray(zoom, dtype=float))
+    if (rotate.any() or (zoom != 1).any()) and (D != 2 or not zoom.all()):
+        raise ValueError(f"rotate, zoom: expected 2-D and zoom not 0, found size {tuple(size)} and {zoom.tolist()}")
+    affine = affine.reshape(-1, D, D + 1)
+    n = max(len(affine), len(rotate), len(zoom))
+    centre, content, turn = (
+        (np.array(size) - 1) / 2,
+        np.tile(np.eye(D + 1), (n, 1, 1)),
+        np.tile(np.eye(D + 1), (n, 1, 1)),
+    )
+    content[:, :D] = affine
+    if D == 2:
+        c, s = np.cos(np.radians(rotate)), np.sin(np.radians(rotate))
+        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = c / zoom, s / zoom, -s / zoom, c / zoom
+    to_centre, back = np.eye(D + 1), np.eye(D + 1)
     to_centre[:D, D], back[:D, D] = -centre, centre
-    if rotate != 0 or zoom != 1:
-        if D != 2 or zoom == 0:
-            raise ValueError(f"rotate, zoom: expected 2-D and zoom not 0, found size {tuple(size)} and {zoom}")
-        c, s = math.cos(math.radians(rotate)), math.sin(math.radians(rotate))
-        turn[:2, :2] = np.array([[c, s], [-s, c]]) / zoom
-    content = np.eye(D + 1)
-    if affine is not None:
-        affine = np.asarray(affine, dtype=float)
-        if affine.shape != (D, D + 1) or np.linalg.matrix_rank(affine[:, :D]) < D:
-            raise ValueError(f"affine: expected an invertible ({D}, {D + 1}) matrix, found {affine.tolist()}")
-        content[:D] = affine
-    pull = back @ turn @ to_centre @ np.linalg.inv(content)  # where each pixel takes its value from
-    about_centre = to_centre @ pull @ back
-    return affine_field(torch.as_tensor(about_centre[None, :D]), size).to(dtype)
+    pull = turn @ to_centre @ np.linalg.inv(content) @ back  # where each pixel takes its value from, about the centre
+    return affine_field(torch.as_tensor(pull[:, :D]), size).to(dtype)
 
 
 def pixels(size, dtype, device):

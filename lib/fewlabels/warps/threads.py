@@ -1,8 +1,16 @@
-"""Work dealt out to threads; Numba's kernels let go of Python's lock."""
+"""Work dealt out to threads: torch's own, where they can be reached.
 
+Between two operators torch's OpenMP threads do not sleep but spin for some milliseconds. A second pool would have to
+share its cores with them: measured on two cores, two threads of Python's gained nothing over one. So the work goes to
+the very threads that spin: GNU's OpenMP runtime, which comes with torch for Linux, starts a team by one call. Numba's
+kernels let go of Python's lock meanwhile.
+"""
+
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -13,7 +21,38 @@ def in_parallel(work, n):
     if threads <= 1:
         return [work(0, n)]
     bounds = [n * i // threads for i in range(threads + 1)]
-    return list(_pool(os.getpid(), threads).map(work, bounds[:-1], bounds[1:]))
+    if _openmp() is None:
+        return list(_pool(os.getpid(), threads).map(work, bounds[:-1], bounds[1:]))
+    returned = {}
+
+    @TEAM
+    def part(_):
+        i = _openmp().omp_get_thread_num()
+        for j in range(i, threads, _openmp().omp_get_num_threads()):  # the team may be smaller than asked for
+            try:
+                returned[j] = work(bounds[j], bounds[j + 1])
+            except BaseException as error:  # noqa: BLE001 (a callback cannot raise)
+                returned[j] = error
+
+    _openmp().GOMP_parallel(part, None, threads, 0)
+    for result in returned.values():
+        if isinstance(result, BaseException):
+            raise result
+    return [returned[j] for j in range(threads)]
+
+
+TEAM = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@cache
+def _openmp():
+    """The OpenMP runtime that torch has loaded, or None where it is another than GNU's."""
+    for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*")):
+        library = ctypes.CDLL(str(path))
+        library.GOMP_parallel.argtypes = TEAM, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint
+        library.GOMP_parallel.restype = None
+        return library
+    return None
 
 
 @cache
