@@ -16,8 +16,8 @@ def compose(first, then):
 
 
 def invert(u, tolerance=1e-4, steps=50, return_residual=False):
-    """v with `v(q) = -u(q + v(q))`: `compose(u, v)` vanishes to `tolerance`, `compose(v, u)` to the error of interpolating
-    v between pixels (and not where u leads out of the image). See `align`."""
+    """v with `v(q) = -u(q + v(q))`: `compose(u, v)` vanishes to `tolerance`, `compose(v, u)` to the error of
+    interpolating v between pixels (and not where u leads out of the image). See `align`."""
     return align(u, torch.zeros_like(u), tolerance, steps, return_residual)
 
 
