@@ -9,8 +9,8 @@ gradients for the image (exact adjoint) and for the field.
     fields      how fields are made
     operator    `warp`, what it accepts, and which of these does the work:
     reference     plain PyTorch, the one to read; everything else must equal it
-    cpu           Numba: splines, sampling, aligning
-    gpu           Triton, the same
+    cpu           Numba: splines, sampling, aligning (`cpu_spline`, `cpu_sampling`), on torch's `threads`
+    gpu           Triton, the same (`gpu_kernels`)
     elastic       elasticdeform itself
     algebra     fields composed, inverted, aligned, and where they fold
 """

@@ -10,6 +10,7 @@ import torch
 
 from fewlabels.warps import cpu_sampling, reference
 from fewlabels.warps.cpu_spline import BEFORE, BEHIND, coefficients, coefficients_adjoint
+from fewlabels.warps.gradients import differentiable
 from fewlabels.warps.threads import in_parallel
 
 MODES = {"constant": cpu_sampling.CONSTANT, "mirror": cpu_sampling.MIRROR, "border": cpu_sampling.BORDER}
@@ -112,32 +113,5 @@ def _(g):
     return g.new_empty(*g.shape[:2], *[n - BEFORE - BEHIND for n in g.shape[2:]])
 
 
-@_sample.register_fake
-def _(q, u, order, mode, cval, origin):
-    return q.new_empty(*q.shape[:2], *u.shape[2:])
-
-
-@_sample_to_image.register_fake
-def _(q, u, g, order, mode, origin):
-    return q.new_empty(q.shape)
-
-
-@_sample_to_field.register_fake
-def _(q, u, g, order, mode, origin):
-    return u.new_empty(u.shape)
-
-
-def _keep(ctx, inputs, output):
-    q, u, ctx.order, ctx.mode, _, ctx.origin = inputs
-    ctx.save_for_backward(q, u)
-
-
-def _backward(ctx, g):
-    arguments = *ctx.saved_tensors, g, ctx.order, ctx.mode, ctx.origin
-    to_image = _sample_to_image(*arguments) if ctx.needs_input_grad[0] else None
-    to_field = _sample_to_field(*arguments) if ctx.needs_input_grad[1] and ctx.order else None
-    return to_image, to_field, None, None, None, None
-
-
 _spline.register_autograd(lambda ctx, g: _spline_adjoint(g))
-_sample.register_autograd(_backward, setup_context=_keep)
+differentiable(_sample, _sample_to_image, _sample_to_field)
