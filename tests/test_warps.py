@@ -294,7 +294,7 @@ def test_fields_to_align_are_checked_too():
     for u1, u2, message in [
         (U, U[..., :4], r"size of u1: expected the image's \(5, 4\), found \(5, 6\)"),
         (U, U[:1], r"found \(1, 2, 5, 6\) and u1 \(2, 2, 5, 6\)"),
-        (U, NAN, r"expected finite displacements"),
+        (U, NAN, r"field u1 or u2: expected finite displacements"),
     ]:
         with pytest.raises(ValueError, match=message):
             align(u1, u2)

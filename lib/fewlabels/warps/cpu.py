@@ -35,7 +35,7 @@ def align(u1: torch.Tensor, u2: torch.Tensor, tolerance: float, steps: int) -> t
     settings = *layout[:-1], first.dtype.type(tolerance), steps
     kernel, all_rows = cpu_sampling.align, len(second) * second.shape[2]
     wrong = in_parallel(lambda a, b: kernel(q, first, second, out, distance, *settings, a, b), all_rows)
-    reference.refuse_infinite_field(sum(wrong), u1)
+    reference.refuse_infinite_field(sum(wrong), u1, "u1 or u2")
     return w, error
 
 

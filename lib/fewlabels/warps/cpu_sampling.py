@@ -2,8 +2,8 @@
 
 An order has as many taps along each axis: 0 one, 1 two, 3 four. A point's taps begin at a flat index `base` into a
 plane q; w[axis, tap, j] are their weights. Loops over a row have no branch, so that LLVM makes vector code of them;
-the weights of a row are computed once for all channels. Offsets are unsigned, or Numba would look for negative
-indices.
+the weights of a row are computed once for all channels. Where Numba indexes by an offset it is unsigned, or Numba would
+look for negative indices.
 
 All in one file: Numba's cache notices when the file of a kernel changes, not when one does that it calls into.
 """
@@ -16,13 +16,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-OPTIONS = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+FLAGS = ("contract", "nsz")  # what LLVM may do to floats: no reordering, so that bits repeat
+OPTIONS = {"nogil": True, "cache": True, "fastmath": set(FLAGS), "error_model": "numpy"}
 jit, inlined = njit(**OPTIONS), njit(**OPTIONS, forceinline=True)
 
 CONSTANT, MIRROR, BORDER = range(3)
-
-
-FLAGS = ("contract", "nsz")
 
 
 @intrinsic

@@ -32,11 +32,11 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
     `backend="auto"` takes compiled kernels where there are any (Numba on the CPU, Triton on CUDA) and else the plain
     PyTorch of `reference`. On the CPU the bits do not depend on the number of threads. On CUDA the gradient to `x` adds
     up in no fixed order; under `torch.use_deterministic_algorithms(True)` the reference does the work, repeatably.
-    "elasticdeform" gives the same numbers on the CPU, for fields of the image's own size, without a gradient to `u`
-    (but for coordinates that should fall on the image's edge to the last bit: by rounding it takes some for outside).
+    "elasticdeform" gives the same numbers on the CPU, without a gradient to `u` (but for coordinates that should fall
+    on the image's edge to the last bit: by rounding it takes some for outside).
 
     Raises ValueError for an unknown order, mode or backend, for shapes or types that do not belong together, and for
-    fields that are not finite (on CUDA these give NaN instead: looking would wait for the device).
+    fields, and at order 3 images, that are not finite (on CUDA these give NaN: looking would wait for the device).
     """
     if isinstance(x, (list, tuple)):
         settings = [value if isinstance(value, (list, tuple)) else [value] * len(x) for value in (order, mode, cval)]

@@ -94,10 +94,10 @@ def _take(x, index):
     return x.flatten()[plane * pixels + index[:, None]]
 
 
-def refuse_infinite_field(wrong, u):
+def refuse_infinite_field(wrong, u, name="u"):
     """ValueError if `wrong`, the number of displacements that are not finite, is not 0."""
     if wrong:
-        raise ValueError(f"warp field u: expected finite displacements, found {wrong} others in {tuple(u.shape)}")
+        raise ValueError(f"warp field {name}: expected finite displacements, found {wrong} others in {tuple(u.shape)}")
 
 
 def refuse_infinite_image(c):
