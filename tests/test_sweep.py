@@ -313,12 +313,12 @@ def test_a_table_of_two_data_is_refused(calls, four, cohort, tmp_path):
 
 
 def test_networks_of_another_kind_are_not_shared(four, tiny, cohort, tmp_path):
-    """The folder of the checkpoints: one for the methods, splits and labels of one config, data and source tree."""
+    """The folder of the checkpoints: one for all runs of one config, data and source tree."""
     runs = experiment.grid(tiny(labels=[2, 4], splits=[0, 1]))
     code = {"lib": "abc"}
 
     def place(config=four, run=runs[0], fingerprint="f", code=code):
-        return sweep.checkpoints(tmp_path, experiment.identity(config, run), fingerprint, code)
+        return sweep.checkpoints(tmp_path, run, experiment.identity(config, run), fingerprint, code)
 
     assert len({place(run=run) for run in runs}) == 1
     others = {
@@ -330,15 +330,18 @@ def test_networks_of_another_kind_are_not_shared(four, tiny, cohort, tmp_path):
     }
     assert len(others) == 5
 
-    matched = [run for run in experiment.grid(tiny(matched_validation_labels=[2, 4])) if run.validation == "matched"]
-    assert len({place(run=run) for run in matched} - others) == len({place(run=run) for run in matched}) == 1
+    assert place(config=tiny(amplitude=[3.0])) not in others  # the run leaves it open, so it is the folder's
     several = tiny(amplitude=[1.0, 2.0, 4.0])
-    amplitudes = {run: place(several, run) for run in experiment.grid(several)}
-    assert len(amplitudes) == 6
-    assert len({*amplitudes.values()}) == 3
-    assert {folder for run, folder in amplitudes.items() if [run.amplitude] == four.amplitude} == {
-        place()
-    }  # one network
+    assert len({place(several, run) for run in experiment.grid(several)}) == 1  # and here the stage's name says it
+
+
+def test_stages_that_differ_have_names_that_do(tiny, cohort, tmp_path):
+    short = {"steps_supervised": 4, "steps_finetune": 4, "methods": ["Baseline"]}
+    for config in (tiny(**short, amplitude=[1.0, 4.0]), tiny(**short, matched_validation_labels=[2])):
+        sweep.sweep(experiment, config, cohort, tmp_path, only=lambda run: run.method == "Baseline")
+    stages = {path.parent.name for path in tmp_path.rglob("network.pt") if "supervised" in path.parent.name}
+    place = "supervised_labels=2_split=0_seed=0"
+    assert stages == {place, f"{place}_amplitude=1.0", f"{place}_amplitude=4.0", f"{place}_validation=matched"}
 
 
 # ---- the report ----
@@ -468,7 +471,7 @@ def test_one_run_alone_gives_the_same_bits(swept, cohort, tmp_path):
 
 
 def test_the_network_of_a_run_predicts_its_scores(swept, cohort):
-    """The best.pt that a record names is the network that was scored."""
+    """The network.pt that a record names is the network that was scored."""
     config, folder = swept
     record = json.loads((folder / "runs" / f"{NAMES[0]}.json").read_text())
     method = experiment.build(config)
@@ -484,7 +487,7 @@ def test_the_network_of_a_run_predicts_its_scores(swept, cohort):
 
 def test_both_methods_start_from_one_supervised_network(swept):
     config, folder = swept
-    stages = {path.parent.name for path in folder.rglob("best.pt")}
+    stages = {path.parent.name for path in folder.rglob("network.pt")}
     assert stages == {"supervised_labels=2_split=0_seed=0", *NAMES}
 
 

@@ -60,10 +60,10 @@ class Training:
     def validate(self):
         self.weights.append({name: value.clone() for name, value in self.method.network.state_dict().items()})
         if self.scores:
-            return next(self.scores)
+            return {"validation": next(self.scores)}
         self.method.network.eval()
         with torch.no_grad():
-            return -float((self.method.network(self.x) - self.y).square().mean())
+            return {"validation": -float((self.method.network(self.x) - self.y).square().mean())}
 
     def fit(self, **options):
         options = {"steps": STEPS, "every": EVERY, "seed": 5} | options
@@ -165,11 +165,11 @@ def test_what_is_saved_holds_all_that_decides_the_next_step(tmp_path):
 def test_calling_again_returns_at_once(tmp_path, whole_run):
     whole, history, _ = whole_run
     again = Training(whole.folder)
-    before = (whole.folder / "best.pt").read_bytes()
+    before = (whole.folder / "network.pt").read_bytes()
     assert again.fit() == history
     assert (again.method.calls, again.weights) == (0, [])
     assert same(again.method.network.state_dict(), whole.method.network.state_dict())
-    assert (whole.folder / "best.pt").read_bytes() == before
+    assert (whole.folder / "network.pt").read_bytes() == before
 
 
 def test_what_lies_in_the_folder(tmp_path, whole_run):
@@ -177,7 +177,7 @@ def test_what_lies_in_the_folder(tmp_path, whole_run):
     seen = []
     training.fit(report=lambda step, entry: seen.append({path.name for path in training.folder.iterdir()}))
     assert seen == [{"last.pt"}] * (STEPS // EVERY)
-    assert {path.name for path in training.folder.iterdir()} == {"best.pt"}
+    assert {path.name for path in training.folder.iterdir()} == {"network.pt"}
 
 
 def test_the_seed_decides(tmp_path):
@@ -221,6 +221,16 @@ def test_the_network_left_is_the_best_on_validation(tmp_path):
     again = Training(tmp_path)
     again.fit()
     assert same(again.method.network.state_dict(), training.weights[1])
+
+
+def test_the_network_left_is_the_last_where_it_is_asked_for(tmp_path, whole_run):
+    _, history, _ = whole_run
+    training = Training(tmp_path, scores=[3.0, *range(len(history) - 1)])
+    training.fit(keep="last")
+    assert same(training.method.network.state_dict(), training.weights[-1])
+    again = Training(tmp_path)
+    again.fit(keep="last")
+    assert same(again.method.network.state_dict(), training.weights[-1])
 
 
 def test_the_best_survives_an_interruption(tmp_path):
@@ -267,7 +277,7 @@ def test_nan_leaves_the_state_before_it(tmp_path, whole_run):
         training.fit()
     state = last_state(training.folder)
     assert [entry["step"] for entry in state["history"]] == [4, 8]
-    assert not (training.folder / "best.pt").exists()
+    assert not (training.folder / "network.pt").exists()
     resumed = Training(training.folder)
     assert resumed.fit() == history  # had the NaN been an accident
     assert same(resumed.method.network.state_dict(), whole.method.network.state_dict())
@@ -283,7 +293,7 @@ def test_infinite_loss_in_the_first_interval(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "text", "first byte"])
-@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+@pytest.mark.parametrize("name", ["last.pt", "network.pt"])
 def test_a_damaged_file_is_moved_aside_and_training_starts_again(tmp_path, whole_run, damage, name):
     whole, history, _ = whole_run
     folder = tmp_path / "damaged"
@@ -302,7 +312,7 @@ def test_a_damaged_file_is_moved_aside_and_training_starts_again(tmp_path, whole
     assert training.method.calls == STEPS
     assert same(training.method.network.state_dict(), whole.method.network.state_dict())
     assert (folder / name).with_suffix(".damaged").read_bytes() == damaged[damage]
-    assert {path.name for path in folder.iterdir()} == {"best.pt", name.replace(".pt", ".damaged")}
+    assert {path.name for path in folder.iterdir()} == {"network.pt", name.replace(".pt", ".damaged")}
 
 
 def test_what_a_killed_process_left_does_no_harm(tmp_path, whole_run):

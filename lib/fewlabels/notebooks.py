@@ -39,8 +39,9 @@ def run_all(params_file):
     that the Config or a notebook does not take, and what a cell raised.
     """
     experiment, config = params.load(params_file)
-    # Bad data are said here, in one line. Of a phantom one subject says where results go; real data are read whole.
-    cohort = experiment.load(config.model_copy(update={"subjects": 1}))
+    # Bad data are said here, in one line. Of a phantom one subject says where results go; all others are read whole.
+    fewest = {"subjects": 1} if "subjects" in experiment.Config.model_fields else {}
+    cohort = experiment.load(config.model_copy(update=fewest))
     print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
     folder = folder_of(experiment, config, cohort)
     scripts = [CHECKOUT / "notebooks" / f"{name}.py" for name in experiment.notebooks(config)]

@@ -89,14 +89,14 @@ def _one(experiment, config, run, cohort, folder, fingerprint, code, device, rep
     started, clock = provenance.now(), time.perf_counter()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    place = checkpoints(folder, identity, fingerprint, code)
+    place = checkpoints(folder, run, identity, fingerprint, code)
     result = experiment.run(config, run, cohort, place, device, report, stop)
     record = {
         "run": run.id,
         "config": identity,
         "seconds": round(time.perf_counter() - clock, 1),
         "peak_memory_mb": _peak_memory_mb(device),
-        "network": str((place / run.id / "best.pt").relative_to(folder)),
+        "network": str((place / run.id / "network.pt").relative_to(folder)),
         **_rounded(result),
         "provenance": {**code, **provenance.machine(device), "data": cohort.meta["data"], "fingerprint": fingerprint}
         | {"start": started, "end": provenance.now()},
@@ -107,9 +107,12 @@ def _one(experiment, config, run, cohort, folder, fingerprint, code, device, rep
     (folder / "failed" / f"{run.id}.json").unlink(missing_ok=True)
 
 
-def checkpoints(folder, identity, fingerprint, code):
-    """Where a run keeps its networks: a folder of its config (but for the method), data and source tree."""
-    shared = {key: value for key, value in identity.items() if key not in ("method", "labels", "split", "seed")}
+def checkpoints(folder, run, identity, fingerprint, code):
+    """Where a run keeps its networks: a folder of its config but for the run's own fields, its data and source tree.
+
+    Runs that share a first stage find each other there, by its name, which says those fields that it depends on.
+    """
+    shared = {key: value for key, value in identity.items() if getattr(run, key, None) is None}
     key = json.dumps([shared, fingerprint, code["lib"]], sort_keys=True)
     return folder / "checkpoints" / hashlib.sha256(key.encode()).hexdigest()[:12]
 

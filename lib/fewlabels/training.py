@@ -1,6 +1,7 @@
-"""One training loop for every method: batches, validation, the best and the last state, exact resume."""
+"""One training loop for every method: batches, validation, the best or the last state, exact resume."""
 
 import copy
+import hashlib
 import math
 
 import torch
@@ -35,26 +36,46 @@ class Shuffled:
         self.queue = state["queue"]
 
 
-def fit(method, samplers, next_batch, validate, *, steps, every, folder, seed, patience=0, report=None, stop=None):
-    """Train `method` and leave it with the network that was best on validation; returns the history.
+def seed_of(*parts):
+    """A seed for what `parts` name, the same wherever it is asked for and unlike that of any other parts."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
+
+
+def fit(
+    method,
+    samplers,
+    next_batch,
+    validate,
+    *,
+    steps,
+    every,
+    folder,
+    seed,
+    keep="best",
+    patience=0,
+    report=None,
+    stop=None,
+):
+    """Train `method` and leave it with the network that was best on validation, or the last; returns the history.
 
     samplers    the `Shuffled` that `next_batch` draws from: their position is part of the saved state
     next_batch  () -> what `method.training_step` takes
-    validate    () -> a number, higher is better, computed every `every` steps
+    validate    () -> {"validation": a number, higher is better, ...}, every `every` steps; goes into the history
+    keep        "best" or "last": which network
     patience    stop when the best is this many steps old; 0 never
     folder      holds `last.pt` while it trains (everything: a killed run goes on from there and ends in the same
-                bits on the CPU), then `best.pt` (network and history): calling again returns at once
+                bits on the CPU), then `network.pt` (network and history): calling again returns at once
     report      report(steps_done, last history entry) after each validation
     stop        () -> True asks to stop after the state is saved: raises Stopped
 
     Raises Diverged when a loss is not finite; `last.pt` is then the state before the interval in which it happened.
     """
     with locked(folder):  # two processes that share a stage train it once
-        return _fit(method, samplers, next_batch, validate, steps, every, folder, seed, patience, report, stop)
+        return _fit(method, samplers, next_batch, validate, steps, every, folder, seed, keep, patience, report, stop)
 
 
-def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, patience, report, stop):
-    last, done = folder / "last.pt", folder / "best.pt"
+def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, keep, patience, report, stop):
+    last, done = folder / "last.pt", folder / "network.pt"
     if (state := _load(done)) is not None:
         method.network.load_state_dict(state["network"])
         return state["history"]
@@ -84,7 +105,7 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, pat
         if not all(math.isfinite(value) for value in means.values()):
             raise Diverged(f"a loss is not finite between steps {step - interval} and {step}: {means}")
 
-        history.append({"step": step, **means, "validation": validate()})
+        history.append({"step": step, **means, **validate()})
         if best is None or history[-1]["validation"] > max(entry["validation"] for entry in history[:-1]):
             best, best_step = copy.deepcopy(method.network.state_dict()), step
         state = {
@@ -103,9 +124,10 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, pat
         if stop and stop():
             raise Stopped(f"stopped after step {step} of {steps}")
 
-    method.network.load_state_dict(best)
+    if keep == "best":
+        method.network.load_state_dict(best)
     with whole(done) as temporary:
-        torch.save({"network": best, "history": history}, temporary)
+        torch.save({"network": method.network.state_dict(), "history": history}, temporary)
     last.unlink(missing_ok=True)
     return history
 

@@ -1,6 +1,5 @@
 """Bortsova et al. 2019 on JSRT: which networks are trained, and how one is. Scores and tables: `jsrt_tables`."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from fewlabels.experiments.jsrt_tables import METHODS, PAPER, STOP_GRADIENT, eva
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
 from fewlabels.paths import data_root
-from fewlabels.training import Shuffled, fit
+from fewlabels.training import Shuffled, fit, seed_of
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
 __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]
@@ -94,13 +93,16 @@ class Run:
 
     @property
     def id(self):
-        place = "_".join(f"{axis}={value}" for axis, value in _axes(self).items() if axis != "method")
-        return f"{self.method.replace(' ', '_')}_{place}"
+        return f"{self.method.replace(' ', '_')}_{_place(self)}"
 
 
 def _axes(run):
     """A run's place in the grid but for what goes without saying: runs stored before there was an axis stay valid."""
     return {k: v for k, v in asdict(run).items() if (k, v) not in (("amplitude", None), ("validation", "all"))}
+
+
+def _place(run):
+    return "_".join(f"{axis}={value}" for axis, value in _axes(run).items() if axis != "method")
 
 
 def grid(config):
@@ -192,7 +194,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     validation = cohort.index(split.validation[: run.labels] if run.validation == "matched" else split.validation)
 
     def stage(name, method_name, steps, start=None):
-        seed = _seed(run.seed, run.split, run.labels, "supervised" if start is None else "finetune")
+        seed = seed_of(run.seed, run.split, run.labels, "supervised" if start is None else "finetune")
         torch.manual_seed(seed)
         method = build(config, method_name, device)
         if start is not None:
@@ -209,7 +211,8 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
             return {"images": images[torch.cat([chosen, *others])], "labels": labels[chosen]}
 
         def validate():
-            return float(metrics.iou(method.predict(images[validation]).argmax(1), labels[validation], 6).mean())
+            prediction = method.predict(images[validation]).argmax(1)
+            return {"validation": float(metrics.iou(prediction, labels[validation], len(jsrt.CLASSES)).mean())}
 
         history = fit(
             method,
@@ -226,8 +229,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         )
         return method, history
 
-    shared = f"supervised_labels={run.labels}_split={run.split}_seed={run.seed}"
-    supervised, _ = stage(shared, "Baseline", config.steps_supervised)
+    supervised, _ = stage(f"supervised_{_place(run)}", "Baseline", config.steps_supervised)
     method, history = stage(run.id, run.method, config.steps_finetune, start=supervised.network.state_dict())
     return method, split, history
 
@@ -242,7 +244,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     method, split, history = train(config, run, cohort, folder, device, report, stop)
     test = cohort.index(split.test)
     prediction = method.predict(cohort.images[test].to(device)).argmax(1).cpu()
-    losses = final_losses(config, method, cohort, split, _seed(run.seed, run.split, run.labels, "losses"))
+    losses = final_losses(config, method, cohort, split, seed_of(run.seed, run.split, run.labels, "losses"))
     validation = {"validation_miou": max(entry["validation"] for entry in history)}
     return {
         "subjects": list(split.test),
@@ -279,7 +281,3 @@ def final_losses(config, method, cohort, split, seed):
             sums += len(part) * torch.tensor([float(v) for v in values], dtype=torch.float64)
     means = (sums / (config.loss_draws * len(index))).tolist()
     return dict(zip(("loss_sup", "loss_cons", "excluded"), means, strict=True))
-
-
-def _seed(*parts):
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
