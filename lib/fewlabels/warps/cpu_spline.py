@@ -93,48 +93,69 @@ def _filter_or_adjoint(c, v, adjoint):
             _filter(c, v)
 
 
-def _pads(dimensions):
-    """Padding of planes `(d, h, w)`, d of a 2-D image being 1 and not an axis."""
-    return [(0, 0)] * (3 - dimensions) + [(BEFORE, BEHIND)] * dimensions
+@jit
+def _mirror(c):
+    """Fills the padding along axis 0: mirrored, and nothing behind the last tap that counts."""
+    n = len(c) - BEFORE - BEHIND
+    c[0], c[n + 1], c[n + 2] = c[min(2, n)], c[max(n - 1, 1)], 0
+
+
+@jit
+def _mirror_adjoint(c):
+    n = len(c) - BEFORE - BEHIND
+    c[min(2, n)] += c[0]
+    c[max(n - 1, 1)] += c[n + 1]
+
+
+@jit
+def _filter_planes(padded, planes, vs, start, stop):
+    for p in range(start, stop):
+        c, inner = padded[p], _inner(padded[p], planes.shape[1])
+        inner[:] = planes[p]
+        _along_axes(inner, vs, False)
+        if len(c) > len(inner):
+            _mirror(c)
+        _mirror(c.transpose(1, 0, 2))
+        _mirror(c.transpose(2, 0, 1))
+
+
+@jit
+def _filter_planes_adjoint(padded, planes, vs, start, stop):
+    for p in range(start, stop):
+        c, inner = padded[p], _inner(padded[p], planes.shape[1])
+        if len(c) > len(inner):
+            _mirror_adjoint(c)
+        _mirror_adjoint(c.transpose(1, 0, 2))
+        _mirror_adjoint(c.transpose(2, 0, 1))
+        _along_axes(inner, vs, True)
+        planes[p] = inner
+
+
+@jit
+def _inner(c, depth):
+    """A plane without its padding; d of a 2-D image, 1, is no axis and has none."""
+    inner = c[:, BEFORE : c.shape[1] - BEHIND, BEFORE : c.shape[2] - BEHIND]
+    return inner if len(c) == depth else inner[BEFORE : len(c) - BEHIND]
 
 
 def coefficients(x):
     """Samples `(N, C, *size)` -> padded B-spline coefficients `(N, C, *(size + 3))`; NumPy arrays."""
-    size, pads = x.shape[2:], _pads(x.ndim - 2)
-    padded = np.empty((x.shape[0] * x.shape[1], *[1] * (5 - x.ndim), *[n + 3 for n in size]), x.dtype)
-    inner = tuple(slice(a, n - b) for (a, b), n in zip(pads, padded.shape[1:], strict=True))
-    planes = x.reshape(len(padded), *[1] * (5 - x.ndim), *size)
+    planes = _planes(x)
+    padded = np.empty((*x.shape[:2], *[n + BEFORE + BEHIND for n in x.shape[2:]]), x.dtype)
     vs = tuple(_first(n, x.dtype) for n in planes.shape[1:])
-
-    def work(start, stop):
-        for c, plane in zip(padded[start:stop], planes[start:stop], strict=True):
-            c[inner] = plane
-            _along_axes(c[inner], vs, False)
-            for axis in range(3 - len(size), 3):  # mirrored; behind the last tap that counts, nothing
-                c = np.moveaxis(c, axis, 0)
-                n = len(c) - 3
-                c[0], c[n + 1], c[n + 2] = c[min(2, n)], c[max(n - 1, 1)], 0
-                c = np.moveaxis(c, 0, axis)
-
-    in_parallel(work, len(padded))
-    return padded.reshape(*x.shape[:2], *[n + 3 for n in size])
+    in_parallel(lambda a, b: _filter_planes(_planes(padded), planes, vs, a, b), len(planes))
+    return padded
 
 
 def coefficients_adjoint(g, size):
     """The transpose of `coefficients`; overwrites g."""
-    padded = g.reshape(g.shape[0] * g.shape[1], *[1] * (5 - g.ndim), *g.shape[2:])
-    pads = _pads(g.ndim - 2)
-    inner = tuple(slice(a, n - b) for (a, b), n in zip(pads, padded.shape[1:], strict=True))
-    vs = tuple(_first(n, g.dtype) for n in padded[0][inner].shape)
+    out = np.empty((*g.shape[:2], *size), g.dtype)
+    planes = _planes(out)
+    vs = tuple(_first(n, g.dtype) for n in planes.shape[1:])
+    in_parallel(lambda a, b: _filter_planes_adjoint(_planes(g), planes, vs, a, b), len(planes))
+    return out
 
-    def work(start, stop):
-        for c in padded[start:stop]:
-            for axis in range(3 - len(size), 3):
-                view = np.moveaxis(c, axis, 0)
-                n = len(view) - 3
-                view[min(2, n)] += view[0]
-                view[max(n - 1, 1)] += view[n + 1]
-            _along_axes(c[inner], vs, True)
 
-    in_parallel(work, len(padded))
-    return np.ascontiguousarray(padded[(slice(None), *inner)]).reshape(*g.shape[:2], *size)
+def _planes(x):
+    """`(N, C, *size)` as `(planes, d, h, w)`, d of a 2-D image being 1."""
+    return x.reshape(x.shape[0] * x.shape[1], *[1] * (5 - x.ndim), *x.shape[2:])
