@@ -52,18 +52,24 @@ def published_values(paper, table):
 
 
 def judge(paper, scores, data):
-    """The verdict on every claim of a paper: a frame with COLUMNS. `scores` as in scores.csv, `data` named in it."""
-    rules = import_module(f"fewlabels.claims.{paper}")
-    rows = []
-    for claim in published(paper)["claims"]:
-        rule = getattr(rules, claim["id"].replace("-", "_"))
-        found = rule(scores)
-        if found.verdict not in VERDICTS:
-            raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {found.verdict!r}")
-        rows.append(
-            (paper, claim["id"], claim["statement"], str(claim["published"]), found.ours, found.n, found.test)
-            + (found.p, data, found.verdict)
-        )
+    """The verdict on every claim of a paper: a frame with COLUMNS. `scores` as in scores.csv, `data` named in it.
+
+    Where the rules name MODES, each claim is judged in every one of them that was run, and `data` says which.
+    """
+    rules, rows = import_module(f"fewlabels.claims.{paper}"), []
+    if hasattr(rules, "MODES"):
+        judged = {f"{data}, {mode}": (scores, mode) for mode in rules.MODES if (scores["mode"] == mode).any()}
+    else:
+        judged = {data: (scores,)}
+    for name, arguments in judged.items():
+        for claim in published(paper)["claims"]:
+            found = getattr(rules, claim["id"].replace("-", "_"))(*arguments)
+            if found.verdict not in VERDICTS:
+                raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {found.verdict!r}")
+            rows.append(
+                (paper, claim["id"], claim["statement"], str(claim["published"]), found.ours, found.n, found.test)
+                + (found.p, name, found.verdict)
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

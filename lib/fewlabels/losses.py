@@ -1,4 +1,4 @@
-"""Differentiable agreement of two soft segmentations, one value an image."""
+"""Differentiable agreement of two soft segmentations or classifications, one value an image."""
 
 import torch
 
@@ -31,6 +31,17 @@ def symmetric_kl(y, p, known=None):
     """(KL(y|p) + KL(p|y)) / 2 per pixel, averaged over the known pixels of an image: `(N,)`, nats. 0 is best."""
     log_ratio = y.clamp(min=EPS).log() - p.clamp(min=EPS).log()
     return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
+
+
+def kl_divergence(log_y, log_p, clip=0.0):
+    """KL(y|p) = sum_c y_c (log y_c - log p_c) of log-probabilities `(N, classes)` twice -> `(N,)`, nats.
+
+    Malfliet & Bakker 2021, Eq. 2. With `clip` > 0 as Keras computes it: y and p are clipped to [clip, 1] first, so
+    that the loss has no gradient where p is below `clip`, however wrong that is.
+    """
+    if clip:
+        log_y, log_p = (log.exp().clamp(clip, 1).log() for log in (log_y, log_p))
+    return (log_y.exp() * (log_y - log_p)).sum(1)
 
 
 def _pixel_mean(per_pixel, known):
