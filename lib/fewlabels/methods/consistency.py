@@ -185,7 +185,9 @@ class PredictionConsistency:
         self.optimiser.zero_grad()
         (loss_sup + self.lam * loss_cons).backward()
         self.optimiser.step()
-        return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach()}
+        right = (log_p1[: len(y)].argmax(1) == y).sum() + (log_p2[: len(y)].argmax(1) == y).sum()
+        accuracy = 50 * right / max(1, len(y))  # in %, over x and t(x), as the report's training curves
+        return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "accuracy": accuracy}
 
     @torch.no_grad()
     def evaluate(self, x, tx, y, batch_size=500):
