@@ -10,16 +10,19 @@ BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt test notebooks ledger check-data-jsrt bench
+.PHONY: help env reproduce-jsrt reproduce-cifar10 test notebooks ledger check-data-jsrt check-data-cifar10 bench
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PROFILE=quick|lite|amplitude|paper (now $(PROFILE))   DATA=folder that holds jsrt/ (now $(or $(FEWLABELS_DATA),unset))"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/ (now $(or $(FEWLABELS_DATA),unset))"
 
 env: $(READY)  ## the environment in .venv, from requirements.lock
 
 reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Tables 1 and 2 (quick: on phantoms, minutes)
 	@$(RUN) notebooks params/jsrt/$(PROFILE).yaml
+
+reproduce-cifar10: $(READY)  ## Malfliet & Bakker 2021: Table 1, as published and corrected (quick: on digits, minutes)
+	@$(RUN) notebooks params/cifar10/$(PROFILE).yaml
 
 test: $(READY)  ## all tests, the notebooks included
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -34,6 +37,9 @@ ledger: $(READY)  ## the table of verdicts in README.md, from results/
 
 check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
 	@$(RUN) check-data jsrt
+
+check-data-cifar10: $(READY)  ## is DATA/cifar10 complete?
+	@$(RUN) check-data cifar10
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
 	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench

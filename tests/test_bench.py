@@ -47,7 +47,7 @@ def test_columns_are_complete(speed):
     assert list(speed.columns) == COLUMNS
     assert set(speed["state"]) <= {MEASURED, NOT_INSTALLED, NOT_RUN}
     done = speed[speed["state"] == MEASURED]
-    assert {case[0] for case in done["case"]} >= set("ABCEF")
+    assert {case[0] for case in done["case"]} >= set("ABCEFG")
     numbers = done[["ours_ms", "peer_ms", "ratio", "ratio_p10", "ratio_p90"]].astype(float)
     assert (numbers > 0).all(axis=None)
     assert np.allclose(numbers["ratio"], numbers["peer_ms"] / numbers["ours_ms"], rtol=1e-2)
@@ -61,13 +61,22 @@ def test_every_target_of_the_cpu_is_there(speed):
         ["ratio >= 20", "ratio >= 16", "ours <= 2 x peer", "ratio >= 8", "ratio >= 6"]
         + ["ours <= 1.3 x peer"] * 4
         + ["share <= 10%"]
+        + ["share <= 5%"] * 3
     )
+
+
+def test_a_step_of_a_classifier_says_its_pace(speed):
+    of_step = speed[speed["case"].str.startswith("G") & (speed["device"] == "cpu")]
+    assert list(of_step["work"]) == ["noise", "shift", "rotation"]
+    for note, ms in zip(of_step["note"], of_step["peer_ms"]):
+        images = float(note.split("; ")[1].removesuffix(" images/s").replace(",", ""))
+        assert images == pytest.approx(32_000 / float(ms), rel=0.01)  # 16 images and their transforms
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_without_cuda_its_rows_say_not_run(speed, folder):
     cuda = speed[speed["device"] == "cuda"]
-    assert {case[0] for case in cuda["case"]} == set("ABCDEF")
+    assert {case[0] for case in cuda["case"]} == set("ABCDEFG")
     assert (cuda["state"] == NOT_RUN).all()
     assert (cuda[["ours_ms", "peer_ms", "ratio"]] == "").all(axis=None)
     assert "not run: needs CUDA" in (folder / "warps.md").read_text(encoding="utf-8")

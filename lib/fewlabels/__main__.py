@@ -1,4 +1,4 @@
-"""The command line: `python -m fewlabels run | notebooks | prepare | check-data | ledger`.
+"""The command line: `python -m fewlabels run | notebooks | prepare | check-data | download | ledger`.
 
 Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal after a
 checkpoint (the same command goes on from there).
@@ -14,7 +14,8 @@ from pathlib import Path
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, results_root
 
-DATASETS = ("jsrt",)
+DATASETS = ("jsrt", "cifar10")
+OPEN = ("cifar10",)  # those that may be fetched without registration
 LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
 
 
@@ -76,6 +77,14 @@ def check_data(args):
     return 0
 
 
+def download(args):
+    """Fetches a data set that is open to all into the data root, checksum verified."""
+    if args.data is None:
+        raise BadInput("FEWLABELS_DATA (or --data)", "the folder that is to hold the data set's", "nothing")
+    print(_dataset(args.dataset).download(args.data))
+    return 0
+
+
 def ledger(args):
     """Writes README's table of verdicts, made of the result folders."""
     from fewlabels.files import write_text
@@ -89,7 +98,9 @@ def ledger(args):
 
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run | notebooks | prepare | check-data | ledger")
+    commands = parser.add_subparsers(
+        required=True, metavar="run | notebooks | prepare | check-data | download | ledger"
+    )
 
     def command(name, function):
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
@@ -111,9 +122,9 @@ def _parser():
                 "--only", default="", help="runs to do now: 'split=0,labels=5'; a repeated key means either"
             )
             sub.add_argument("--device", default=None, help="cuda, cpu, ... (default: cuda if there is one)")
-    for name, function in (("prepare", prepare), ("check-data", check_data)):
+    for name, function in (("prepare", prepare), ("check-data", check_data), ("download", download)):
         sub = reading(name, function)
-        sub.add_argument("dataset", choices=DATASETS)
+        sub.add_argument("dataset", choices=OPEN if function is download else DATASETS)
         if function is prepare:
             sub.add_argument("--out", required=True, help="the file to write")
     command("ledger", ledger)

@@ -16,6 +16,7 @@ from scipy import stats
 
 DIGITS = 6  # differences and their means are rounded to so many: 0.3 - 0.305 is not below -0.005
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+STAND_INS = ("phantom", "digits")
 VALUE = ("subject", "structure", "metric", "value")  # columns of scores.csv that are no axes of its grid
 COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
 
@@ -76,18 +77,21 @@ def judge(paper, scores, data):
 def overview(results):
     """README's table of verdicts, Markdown: every paper's claims beside what each result folder below `results` says.
 
-    Folders of phantoms, and those in which no claim was judged, do not count.
+    A folder has a column for each of its `data` (where a paper is judged in several modes). Stand-ins, which are no
+    data of the paper, and what judged no claim do not count.
     """
-    folders = {path.parent: pd.read_csv(path, keep_default_na=False) for path in sorted(results.glob("*/*/claims.csv"))}
-    judged = {
-        folder: claims.set_index("claim")
-        for folder, claims in folders.items()
-        if claims["data"].ne("phantom").all() and claims["verdict"].ne("not run").any()
-    }
+    judged = {}
+    for path in sorted(results.glob("*/*/claims.csv")):
+        for data, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
+            if data.split(", ")[0] not in STAND_INS and claims["verdict"].ne("not run").any():
+                judged[path.parent, data] = claims.set_index("claim")
     parts = []
     for paper in dict.fromkeys(paper for claims in judged.values() for paper in claims["paper"]):
-        columns = {f: claims for f, claims in judged.items() if (claims["paper"] == paper).all()}
-        links = [f"[{f.name}](results/{f.parent.name}/{f.name}/claims.csv)" for f in columns]
+        columns = {place: claims for place, claims in judged.items() if (claims["paper"] == paper).all()}
+        links = [
+            ", ".join([f"[{f.name}](results/{f.parent.name}/{f.name}/claims.csv)", *data.split(", ")[1:]])
+            for f, data in columns
+        ]
         counts = [c["verdict"].value_counts().reindex(VERDICTS, fill_value=0) for c in columns.values()]
         lines = [f"| {paper} | " + " | ".join(links) + " |", "|---" * (len(columns) + 1) + "|"]
         lines += ["| | " + " | ".join(", ".join(f"{n} {v}" for v, n in count.items()) for count in counts) + " |"]

@@ -35,6 +35,7 @@ class Pair:
     stray: float = 0.0  # the share of values that may differ more: those that rounding throws over an edge
     margin: int = 0  # pixels along the border in which the peer's gradient to the image is known to be wrong
     note: str = ""
+    images: int = 0  # through the network in one call of the peer's, whose pace then stands in the note
     queued: tuple[int, int] = (1, 1)  # calls queued behind one another in each timing, ours and the peer's
     peer_first: bool = False
     threads: int | None = None  # of torch, where the work itself says how many; None: as all others
@@ -62,6 +63,8 @@ def measure(pair, repeats, seconds):
     guard(pair, ours(), theirs())
     ours_ms, peer_ms = (1000 * times for times in interleaved(ours, theirs, pair, repeats, seconds))
     ratios, ratio = peer_ms / ours_ms, np.median(peer_ms) / np.median(ours_ms)
+    if pair.images:
+        row["note"] += f"; {1000 * pair.images / np.median(peer_ms):,.0f} images/s"
     return row | {
         "version": version_of(pair.package) if pair.package else "",
         "repeats": len(ratios),

@@ -1,17 +1,19 @@
-"""The share of a SemiTC training step (Bortsova et al. 2019) spent in drawing, aligning and applying fields."""
+"""What share of a training step its transforms take: SemiTC (Bortsova et al. 2019), SemiC (Malfliet & Bakker 2021)."""
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fewlabels import params, warps
 from fewlabels.bench.timing import Different, Pair
+from fewlabels.data import cifar10 as photographs
 from fewlabels.data import jsrt as chests
-from fewlabels.experiments import jsrt
+from fewlabels.experiments import cifar10, jsrt
 from fewlabels.methods import consistency
 from fewlabels.paths import CHECKOUT
 
 PROFILES = {"cpu": ("lite", "share <= 10%"), "cuda": ("paper", "share <= 5%")}
 SMALL = {"size": 32, "width": 4, "levels": 3}
+SMALL_CLASSIFIER = {"width": 0.0834, "batch_size": 16}
 
 
 def pair(device, quick):
@@ -48,6 +50,31 @@ def pair(device, quick):
         peer_first=True,
         threads=config.threads,
     )
+
+
+def of_classifier(device, quick, queued):
+    """A SemiC step on resident data, and behind it its transform alone, for each of the three transforms."""
+    profile, _ = PROFILES[device]
+    _, config = params.load(CHECKOUT / f"params/cifar10/{profile}.yaml")
+    config = config.model_copy(update=SMALL_CLASSIFIER if quick else {})
+    images, labelled = config.batch_size, config.batch_size * config.labels // (config.labels + config.unlabelled)
+
+    def make(transform):
+        def made():
+            cohort = photographs.digits()  # the shape of CIFAR-10's images; what they show costs nothing
+            batch = {"images": cohort.images[:images].to(device), "labels": cohort.labels[:labelled].to(device)}
+            torch.manual_seed(0)
+            run = cifar10.Run("SemiC", transform, "corrected", 0.001, config.labels, seed=0)
+            method = cifar10.build(config, run, cohort, config.consistency_weight, run.learning_rate, device)
+            alone = lambda: (method.transform(batch["images"]),)  # noqa: E731
+            return alone, lambda: (method.training_step(batch)["loss_cons"],)
+
+        return made
+
+    row = {"case": f"G: training step, ConvSmall {config.width:g}", "peer": "the whole SemiC step", "device": device}
+    row |= {"target": "share <= 5%" if device == "cpu" else "", "tolerance": None, "peer_first": True, "queued": queued}
+    row |= {"note": f"cifar10/{profile}.yaml", "images": 2 * images, "threads": config.threads}
+    return [Pair(work=name, make=make(name), **row) for name in ("noise", "shift", "rotation")]
 
 
 class recorded:

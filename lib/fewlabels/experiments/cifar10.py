@@ -183,8 +183,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     x, y = images[validation], labels[validation]
     tx = transformed_once(x, run, "validation")
 
-    def stage(name, steps, start=None):
-        semi = name == run.id and run.method != "Supervised"
+    def stage(name, steps, semi=False, start=None):
         seed = seed_of(run.seed, run.transform, "semi" if semi else "supervised")
         torch.manual_seed(seed)
         rate, lam = (run.learning_rate, config.consistency_weight) if semi else (config.supervised_learning_rate, 0.0)
@@ -199,9 +198,8 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
 
         def validate():
             found, _ = scores(config, run, method, x, tx, y)
-            return {"validation": found.pop("accuracy")} | {
-                f"validation_{name}": value for name, value in found.items()
-            }
+            others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
+            return {"validation": found["accuracy"], **others}
 
         history = fit(
             method,
@@ -218,15 +216,16 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         )
         return method, history
 
-    supervised = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate)
-    start = None
-    if run.method in ("SemiCT", "SemiTCE"):
-        early = run.method == "SemiTCE"
-        name, steps = (
-            (f"early_{supervised.id}", config.steps_early) if early else (supervised.id, config.steps_supervised)
-        )
-        start = stage(name, steps)[0].network.state_dict()
-    method, history = stage(run.id, config.steps_supervised if run == supervised else config.steps_semi, start)
+    supervised = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
+    if run.method == "Supervised":
+        method, history = stage(supervised, config.steps_supervised)
+    else:
+        first = {
+            "SemiCT": (supervised, config.steps_supervised),
+            "SemiTCE": (f"early_{supervised}", config.steps_early),
+        }
+        start = stage(*first[run.method])[0].network.state_dict() if run.method in first else None
+        method, history = stage(run.id, config.steps_semi, semi=True, start=start)
     return method, split, history
 
 
