@@ -148,3 +148,11 @@ def test_a_mean_is_rounded_once():
     ours = pd.DataFrame([("A", 5, 70.449, 1.0, 3)], columns=["row", "column", "mean", "sd", "n"])
     paper = pd.DataFrame([("A", 5, 1.0, 1.0)], columns=["row", "column", "mean", "sd"])
     assert "**70.4 ± 1.0**" in markdown(beside_paper(ours, paper, ["A"], [5]), "Method", "")
+
+
+def test_columns_keep_the_order_they_are_given():
+    ours = pd.DataFrame({"row": ["b"], "column": ["first"], "mean": [1.0], "sd": [0.1], "n": [3]})
+    published = pd.DataFrame({"row": ["a", "b"], "column": ["second"] * 2, "mean": [2.0, 3.0], "sd": [None] * 2})
+    table = beside_paper(ours, published, ["a", "b"], ["first", "second"])
+    assert "| x | first | second |" in markdown(table, "x", "caption", columns=["first", "second"])
+    assert "| x | second | first |" in markdown(table, "x", "caption")  # as they come

@@ -21,10 +21,11 @@ def beside_paper(ours, published, rows, columns):
     return table.astype({"ours_n": "Int64"}).reset_index(drop=True)
 
 
-def markdown(table, row_name, caption, column_format="{}", digits=1, others=()):
+def markdown(table, row_name, caption, column_format="{}", digits=1, others=(), columns=None):
     """A table of `beside_paper` as Markdown: each cell is ours ± sd (n), the paper's below it.
 
-    `others`: rows that the paper quotes from elsewhere, which are not ours to run.
+    `others`: rows that the paper quotes from elsewhere, which are not ours to run. `columns`: their order, if they are
+    no numbers and the first row lacks one.
     """
 
     def cell(entry):
@@ -37,8 +38,8 @@ def markdown(table, row_name, caption, column_format="{}", digits=1, others=()):
             lines.append(f"paper {_pm(entry.paper_mean, entry.paper_sd, digits)}")
         return "<br>".join(lines)
 
-    rows, columns = (list(dict.fromkeys(table[name])) for name in ("row", "column"))
-    columns = sorted(columns) if all(isinstance(c, int | float) for c in columns) else columns
+    rows, found = (list(dict.fromkeys(table[name])) for name in ("row", "column"))
+    columns = columns or (sorted(found) if all(isinstance(c, int | float) for c in found) else found)
     cells = {(entry.row, entry.column): cell(entry) for entry in table.itertuples()}
     lines = [
         f"| {row_name} | " + " | ".join(column_format.format(c) for c in columns) + " |",

@@ -56,9 +56,8 @@ def tables(config, scores):
         rows += [row for row in ours["row"].unique() if row not in rows]
         table = beside_paper(ours, published_values(PAPER, "Table 1"), rows, [*COLUMNS.values()])
         frames.append(table.assign(mode=mode))
-        texts.append(
-            markdown(table, "Transform, method", f"**{mode}**: {WHAT.get(mode, 'with these switches')}", digits=2)
-        )
+        words = f"**{mode}**: {WHAT.get(mode, 'with these switches')}"
+        texts.append(markdown(table, "Transform, method", words, digits=2, columns=[*COLUMNS.values()]))
     title = (
         "Table 1 of Malfliet & Bakker 2021: test images, mean ± sd over seeds (the report: CIFAR-10, one run each). S "
         "and C are of clean and transformed images. Where the report prints an accuracy of 0.1 % its log has the "
