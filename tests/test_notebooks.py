@@ -8,12 +8,21 @@ import jupytext
 import pytest
 
 from fewlabels import params
-from fewlabels.experiments import jsrt
+from fewlabels.experiments import cifar10, jsrt
 from fewlabels.notebooks import execute, parameters
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-SWEEPS = [path for path in SCRIPTS if path.stem.startswith(("bortsova2019_table", "bortsova2019_amplitude"))]
+SWEEPS = {  # and whose config their parameters cell is
+    path: experiment
+    for path in SCRIPTS
+    for start, experiment in {
+        "bortsova2019_table": jsrt,
+        "bortsova2019_amplitude": jsrt,
+        "tudelft2021_table": cifar10,
+    }.items()
+    if path.stem.startswith(start)
+}
 PARAMS = sorted(FOLDER.parent.glob("params/*/*.yaml"))
 
 
@@ -49,17 +58,24 @@ def test_no_exit_in_a_notebook(script):
 @pytest.mark.parametrize("script", SWEEPS, ids=lambda path: path.stem)
 def test_notebooks_of_sweeps_take_exactly_the_config(script):
     values = parameters(jupytext.read(script))
-    config = jsrt.Config(**values)
+    config = SWEEPS[script].Config(**values)
     assert values == config.model_dump()
-    assert script.stem in jsrt.notebooks(config)  # and show what they run by themselves
+    assert script.stem in SWEEPS[script].notebooks(config)  # and show what they run by themselves
 
 
-@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebooks_of_a_parameter_file_are_there(path):
     experiment, config = params.load(path)
     names = experiment.notebooks(config)
     assert names
-    assert {FOLDER / f"{name}.py" for name in names} <= {*SWEEPS}
+    assert {SWEEPS.get(FOLDER / f"{name}.py") for name in names} == {experiment}
+    assert all((FOLDER / f"{name}.ipynb").exists() for name in names)
+
+
+@pytest.mark.parametrize("path", [path for path in PARAMS if path.parent.name == "jsrt"], ids=lambda path: path.stem)
+def test_which_notebooks_of_bortsova_2019(path):
+    config = params.load(path)[1]
+    names = jsrt.notebooks(config)
     several = len(config.amplitude) > 1
     assert ("bortsova2019_amplitude" in names) == several
     assert ("bortsova2019_table1" in names) != several

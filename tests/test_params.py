@@ -9,18 +9,28 @@ import yaml
 
 from fewlabels import params
 from fewlabels.errors import BadInput
+from fewlabels.experiments import cifar10
 from fewlabels.experiments import jsrt as experiment
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
-JSRT = sorted((ROOT / "params/jsrt").glob("*.yaml"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("bortsova2019_table*.py"))
+EXPERIMENTS = {"bortsova2019": "jsrt", "tudelft2021": "cifar10"}  # by the paper that a notebook's name begins with
+NOTEBOOKS = [path for paper in EXPERIMENTS for path in sorted((ROOT / "notebooks").glob(f"{paper}_table*.py"))]
+PROFILES = {
+    "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
+    "cifar10": {"smoke", "quick", "lite", "paper", "rates", "collapse"},
+}
+DATA = {"jsrt": ("phantom", "jsrt"), "cifar10": ("digits", "cifar10")}  # of quick and smoke, of the others
 AMPLITUDE = "amplitude:\n- 2.0\n"  # as yaml.safe_dump writes it
-NO_TABLE = {"amplitude"}  # profiles that answer a question of ours: the paper has no table of it
+NO_TABLE = {"amplitude", "rates", "collapse"}  # profiles that answer a question of ours: no paper has a table of it
 
 
 def name(path):
     return path.stem if path.suffix == ".py" else f"{path.parent.name}/{path.stem}"
+
+
+def files_of(folder):
+    return [path for path in FILES if path.parent.name == folder]
 
 
 def parameters_cell(script):
@@ -35,8 +45,10 @@ def parameters_cell(script):
 
 
 def test_the_profiles_are_there():
-    assert {"smoke", "quick", "lite", "paper", "amplitude"} <= {path.stem for path in JSRT}
-    assert len(NOTEBOOKS) >= 2
+    assert {path.parent.name for path in FILES} >= {*PROFILES}
+    for folder, profiles in PROFILES.items():
+        assert profiles <= {path.stem for path in files_of(folder)}
+    assert {path.stem for path in NOTEBOOKS} >= {"bortsova2019_table1", "bortsova2019_table2", "tudelft2021_table1"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -70,11 +82,9 @@ def test_the_header_of_a_shipped_file(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_quick_and_smoke_need_no_data(path):
+    made_up, real = DATA[path.parent.name]
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if path.stem in ("quick", "smoke"):
-        assert values["data"] == "phantom"
-    else:
-        assert values["data"] != "phantom"
+    assert values["data"] == (made_up if path.stem in ("quick", "smoke") else real)
 
 
 def test_the_papers_protocol():
@@ -96,18 +106,35 @@ def test_the_papers_protocol():
     assert {("Baseline", 10), ("SemiTC+", 10), ("Baseline", 100), ("SemiTC+", 100)} <= table_2
 
 
-def test_every_run_of_a_grid_has_its_own_name():
-    for path in JSRT:
-        runs = experiment.grid(params.load(path)[1])
-        assert len({run.id for run in runs}) == len(runs)
-        assert all(re.fullmatch(r"[\w+()=-]+(\.\d+)?", run.id) for run in runs)  # a file name on any system
+def test_the_reports_protocol():
+    """What Malfliet & Bakker 2021 say in Section 3, in paper.yaml; epochs are of 32 and of 383 batches."""
+    config = params.load(ROOT / "params/cifar10/paper.yaml")[1]
+    assert (config.labels, config.unlabelled, config.validation, config.batch_size) == (4000, 45000, 1000, 128)
+    assert (config.supervised_learning_rate, config.semi_learning_rate) == (0.001, [0.001])
+    assert config.two_step_learning_rate == [0.00001]
+    assert (config.steps_supervised, config.steps_early, config.steps_semi) == (120 * 32, 25 * 32, 120 * 383)
+    assert (config.width, config.dropout, config.norm_momentum, config.consistency_weight) == (1.0, 0.5, 0.01, 1.0)
+    assert (config.labelled_per_batch, config.keep) == (0, "last")
+    cells = {(run.transform, run.method) for run in cifar10.grid(config) if run.mode == "legacy"}
+    assert len(cells) == 12
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_every_run_of_a_grid_has_its_own_name(path):
+    module, config = params.load(path)
+    runs = module.grid(config)
+    assert len({run.id for run in runs}) == len(runs)
+    assert all(re.fullmatch(r"[\w+()=.-]*[\w)]", run.id) for run in runs)  # a file name on any system
 
 
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=name)
 def test_the_notebook_has_the_same_parameters(script):
     source, values = parameters_cell(script)
-    assert values == yaml.safe_load((ROOT / "params/jsrt/smoke.yaml").read_text(encoding="utf-8"))
-    for path in JSRT:
+    folder = EXPERIMENTS[script.stem.split("_")[0]]
+    module, config = params.load(ROOT / f"params/{folder}/smoke.yaml")
+    assert values == config.model_dump()
+    assert list(values) == list(module.Config.model_fields)
+    for path in files_of(folder):
         assert list(yaml.safe_load(path.read_text(encoding="utf-8"))) == list(values), path.name
     uncommented = [line for line in source.splitlines() if line.strip() and "  # " not in line]
     assert not uncommented

@@ -24,7 +24,7 @@ LISTS = ("transforms", "methods", "modes", "seeds", "noise_seeds", "semi_learnin
 MOST = 45.0  # degrees
 
 Count = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Config(BaseModel):
@@ -69,6 +69,12 @@ class Config(BaseModel):
                 raise ValueError(f"{key}: expected each value once, found {values}")
             if not values and key != "noise_seeds":
                 raise ValueError(f"{key}: expected at least one value, found none")
+        if len({switches(mode) for mode in self.modes}) < len(self.modes):
+            raise ValueError(f"modes: expected each set of switches once, found {self.modes}")
+        if "noise" in self.transforms and not self.noise_seeds:
+            raise ValueError("noise_seeds: expected at least one value where noise is a transform, found none")
+        if round(96 * self.width) < 1:
+            raise ValueError(f"width: expected at least 1/96, one channel, found {self.width}")
         if self.labelled_per_batch > self.batch_size:
             found = f"{self.labelled_per_batch} in a batch of {self.batch_size}"
             raise ValueError(f"labelled_per_batch: expected at most batch_size, found {found}")
@@ -88,11 +94,7 @@ class Run:
 
     @property
     def id(self):
-        return "_".join([self.method, *(f"{axis}={_said(value)}" for axis, value in list(vars(self).items())[1:])])
-
-
-def _said(value):
-    return f"{value:g}" if isinstance(value, float) else value
+        return "_".join([self.method, *(f"{axis}={value}" for axis, value in list(vars(self).items())[1:])])
 
 
 def grid(config):

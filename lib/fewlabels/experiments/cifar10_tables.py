@@ -42,8 +42,9 @@ def of_curve(history, epoch):
         ("val_accuracy_epoch_25", "validation", 25),
         ("val_accuracy_10_epochs_before", "validation", end["epoch"] - 10),
     ):
-        if curve["epoch"].iloc[0] <= at <= end["epoch"]:
-            found[name] = curve.loc[curve["epoch"] <= at, column].iloc[-1]
+        reached = curve["epoch"] <= at + 1e-6  # what was rounded apart counts
+        if reached.any() and at <= end["epoch"]:
+            found[name] = curve.loc[reached, column].iloc[-1]
     return {name: float(value) for name, value in found.items()}
 
 
