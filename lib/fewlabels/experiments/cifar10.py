@@ -24,6 +24,7 @@ LISTS = ("transforms", "methods", "modes", "seeds", "noise_seeds", "semi_learnin
 MOST = 45.0  # degrees
 
 Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -37,8 +38,8 @@ class Config(BaseModel):
     transforms: list[Literal[TRANSFORMS]]
     methods: list[Literal[METHODS]]
     modes: list[str]  # "corrected", "legacy", or switches joined by +
-    seeds: list[int]  # of weights, batches and transforms; and of the split where the official order is lost
-    noise_seeds: list[int]  # the same for the noise transform
+    seeds: list[Seed]  # of weights, batches and transforms; and of the split where the official order is lost
+    noise_seeds: list[Seed]  # the same for the noise transform
     labels: Count  # labelled training images
     unlabelled: Annotated[int, Field(ge=0)]
     validation: Count
@@ -46,7 +47,7 @@ class Config(BaseModel):
     width: Rate  # of ConvSmall; 1.0 has 96 and 192 channels
     dropout: Annotated[float, Field(ge=0, lt=1)]
     norm_momentum: Annotated[float, Field(gt=0, le=1)]  # share of a new batch in running statistics; Keras: 0.01
-    consistency_weight: Annotated[float, Field(ge=0)]  # lambda
+    consistency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # lambda
     batch_size: Count  # images a step; each is seen as it is and transformed
     supervised_learning_rate: Rate  # of Adam, in the supervised step
     semi_learning_rate: list[Rate]  # of SemiC
@@ -75,6 +76,9 @@ class Config(BaseModel):
             raise ValueError("noise_seeds: expected at least one value where noise is a transform, found none")
         if round(96 * self.width) < 1:
             raise ValueError(f"width: expected at least 1/96, one channel, found {self.width}")
+        if self.steps_early > self.steps_supervised:
+            found = f"{self.steps_early} of {self.steps_supervised}"
+            raise ValueError(f"steps_early: expected at most steps_supervised, found {found}")
         if self.labelled_per_batch > self.batch_size:
             found = f"{self.labelled_per_batch} in a batch of {self.batch_size}"
             raise ValueError(f"labelled_per_batch: expected at most batch_size, found {found}")

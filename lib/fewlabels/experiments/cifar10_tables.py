@@ -8,6 +8,8 @@ from fewlabels.tables import beside_paper, markdown, summarise
 PAPER = "tudelft2021"
 TRANSFORMS = ("noise", "shift", "rotation")
 METHODS = ("Supervised", "SemiC", "SemiCT", "SemiTCE")
+RATE = " (rate {:g})"  # behind the name of a method that was run at several
+ROUNDING = 1e-6  # of epochs
 COLUMNS = {
     "loss": "Loss, total",
     "loss_sup": "Loss, S",
@@ -42,19 +44,20 @@ def of_curve(history, epoch):
         ("val_accuracy_epoch_25", "validation", 25),
         ("val_accuracy_10_epochs_before", "validation", end["epoch"] - 10),
     ):
-        reached = curve["epoch"] <= at + 1e-6  # what was rounded apart counts
-        if reached.any() and at <= end["epoch"]:
+        reached = curve["epoch"] <= at + ROUNDING
+        if reached.any() and at <= end["epoch"] + ROUNDING:
             found[name] = curve.loc[reached, column].iloc[-1]
     return {name: float(value) for name, value in found.items()}
 
 
 def tables(config, scores):
     """`{"table1": (frame, caption -> Markdown)}`, the frame in the form of `tables.beside_paper`, one part a mode."""
+    rates = {"SemiC": config.semi_learning_rate} | dict.fromkeys(("SemiCT", "SemiTCE"), config.two_step_learning_rate)
+    several = {method: ["", *map(RATE.format, sorted(of))] for method, of in rates.items() if len(of) > 1}
+    rows = [f"{t}, {method}{rate}" for t in TRANSFORMS for method in METHODS for rate in several.get(method, [""])]
     frames, texts = [], []
     for mode in config.modes:
-        ours = table_1_cells(scores[scores["mode"] == mode])
-        rows = [f"{transform}, {method}" for transform in TRANSFORMS for method in METHODS]
-        rows += [row for row in ours["row"].unique() if row not in rows]
+        ours = table_1_cells(scores[scores["mode"] == mode], several)
         table = beside_paper(ours, published_values(PAPER, "Table 1"), rows, [*COLUMNS.values()])
         frames.append(table.assign(mode=mode))
         words = f"**{mode}**: {WHAT.get(mode, 'with these switches')}"
@@ -70,13 +73,12 @@ def tables(config, scores):
     }
 
 
-def table_1_cells(scores):
-    """Our cells of Table 1 in one mode: row, column, mean, sd, n (seeds). Several rates of a method are rows apart."""
+def table_1_cells(scores, several):
+    """Our cells of Table 1 in one mode: row, column, mean, sd, n (seeds); for each rate of the methods of `several`."""
     cells = []
     for metric, column in COLUMNS.items():
         runs = run_scores(scores, metric).reset_index(name="value")
-        several = runs.groupby("method")["learning_rate"].transform("nunique") > 1
-        rate = runs["learning_rate"].map(" (rate {:g})".format).where(several, "")
+        rate = runs["learning_rate"].map(RATE.format).where(runs["method"].isin(several), "")
         runs = runs.assign(row=runs["transform"] + ", " + runs["method"] + rate, column=column)
         cells.append(summarise(runs.set_index(["row", "column", "seed"])["value"], row="row", column="column"))
     return pd.concat(cells, ignore_index=True)
