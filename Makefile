@@ -10,11 +10,11 @@ BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt reproduce-cifar10 test notebooks ledger check-data-jsrt check-data-cifar10 bench
+.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc test notebooks ledger check-data-jsrt check-data-cifar10 check-data-acdc bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/ (now $(or $(FEWLABELS_DATA),unset))"
+	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/, acdc/ (now $(or $(FEWLABELS_DATA),unset))"
 
 env: $(READY)  ## the environment in .venv, from requirements.lock
 
@@ -23,6 +23,9 @@ reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Tables 1 and 2 (quick: on pha
 
 reproduce-cifar10: $(READY)  ## Malfliet & Bakker 2021: Table 1, as published and corrected (quick: on digits, minutes)
 	@$(RUN) notebooks params/cifar10/$(PROFILE).yaml
+
+reproduce-acdc: $(READY)  ## Chaitanya et al. 2019: Table 1 (quick: on phantoms, minutes)
+	@$(RUN) notebooks params/acdc/$(PROFILE).yaml
 
 test: $(READY)  ## all tests, the notebooks included
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -40,6 +43,9 @@ check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
 
 check-data-cifar10: $(READY)  ## is DATA/cifar10 complete?
 	@$(RUN) check-data cifar10
+
+check-data-acdc: $(READY)  ## is DATA/acdc complete?
+	@$(RUN) check-data acdc
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
 	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench

@@ -8,7 +8,7 @@ import jupytext
 import pytest
 
 from fewlabels import params
-from fewlabels.experiments import cifar10, jsrt
+from fewlabels.experiments import acdc, cifar10, jsrt
 from fewlabels.notebooks import execute, parameters
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -20,6 +20,7 @@ SWEEPS = {  # and whose config their parameters cell is
         "bortsova2019_table": jsrt,
         "bortsova2019_amplitude": jsrt,
         "tudelft2021_table": cifar10,
+        "chaitanya2019_table": acdc,
     }.items()
     if path.stem.startswith(start)
 }

@@ -11,16 +11,20 @@ from fewlabels import params
 from fewlabels.errors import BadInput
 from fewlabels.experiments import cifar10
 from fewlabels.experiments import jsrt as experiment
+from fewlabels.experiments.acdc_tables import TABLE_1
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
-EXPERIMENTS = {"bortsova2019": "jsrt", "tudelft2021": "cifar10"}  # by the paper that a notebook's name begins with
+# By the paper that a notebook's name begins with.
+EXPERIMENTS = {"bortsova2019": "jsrt", "tudelft2021": "cifar10", "chaitanya2019": "acdc"}
 NOTEBOOKS = [path for paper in EXPERIMENTS for path in sorted((ROOT / "notebooks").glob(f"{paper}_table*.py"))]
 PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
     "cifar10": {"smoke", "quick", "lite", "paper", "rates", "collapse"},
+    "acdc": {"smoke", "quick", "lite", "paper"},
 }
-DATA = {"jsrt": ("phantom", "jsrt"), "cifar10": ("digits", "cifar10")}  # of quick and smoke, of the others
+# Of quick and smoke, of the others.
+DATA = {"jsrt": ("phantom", "jsrt"), "cifar10": ("digits", "cifar10"), "acdc": ("phantom", "acdc")}
 AMPLITUDE = "amplitude:\n- 2.0\n"  # as yaml.safe_dump writes it
 NO_TABLE = {"amplitude", "rates", "collapse"}  # profiles that answer a question of ours: no paper has a table of it
 
@@ -48,7 +52,9 @@ def test_the_profiles_are_there():
     assert {path.parent.name for path in FILES} >= {*PROFILES}
     for folder, profiles in PROFILES.items():
         assert profiles <= {path.stem for path in files_of(folder)}
-    assert {path.stem for path in NOTEBOOKS} >= {"bortsova2019_table1", "bortsova2019_table2", "tudelft2021_table1"}
+    assert {path.stem for path in NOTEBOOKS} >= {"bortsova2019_table1", "bortsova2019_table2", "tudelft2021_table1"} | {
+        "chaitanya2019_table1"
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -117,6 +123,17 @@ def test_the_reports_protocol():
     assert (config.labelled_per_batch, config.keep) == (0, "last")
     cells = {(run.transform, run.method) for run in cifar10.grid(config) if run.mode == "legacy"}
     assert len(cells) == 12
+
+
+def test_the_protocol_of_the_learned_augmentation():
+    """What Chaitanya et al. 2019 say in Sections 3.3, 3.4 and 4, in paper.yaml; warm-up and alpha are the release's."""
+    config = params.load(ROOT / "params/acdc/paper.yaml")[1]
+    assert (config.phase, config.size, config.width, config.norm_momentum) == ("ES", 224, 16, 0.01)
+    assert (config.labels, config.splits, len(config.seeds)) == ([1, 3], [1, 2, 3, 4, 5], 3)
+    assert (config.lambda_adv, config.lambda_big, config.batch_size, config.learning_rate) == (1.0, 0.001, 20, 0.001)
+    assert (config.steps_generator, config.warm_up, config.steps, config.mixup_alpha) == (10000, 400, 10000, 0.1)
+    assert set(TABLE_1) == set(config.methods)
+    assert len(TABLE_1) == 13
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

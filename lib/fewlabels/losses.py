@@ -33,6 +33,15 @@ def symmetric_kl(y, p, known=None):
     return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
 
 
+def weighted_cross_entropy(logits, y, weights):
+    """-sum_c y_c log p_c per pixel, times sum_c weights_c y_c, averaged over all pixels: a scalar, nats.
+
+    logits and soft labels y `(N, C, *size)`, weights `(C,)`. L_S of Chaitanya et al. 2019, Section 3.4, as released.
+    """
+    weights = torch.as_tensor(weights, dtype=y.dtype, device=y.device).reshape(-1, *[1] * (y.ndim - 2))
+    return -((weights * y).sum(1) * (y * logits.log_softmax(1)).sum(1)).mean()
+
+
 def kl_divergence(log_y, log_p, clip=0.0):
     """KL(y|p) = sum_c y_c (log y_c - log p_c) of log-probabilities `(N, classes)` twice -> `(N,)`, nats.
 

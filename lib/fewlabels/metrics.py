@@ -19,6 +19,20 @@ def iou(prediction, truth, classes):
     return 100 * torch.stack(scores, dim=1)
 
 
+def dice(prediction, truth, classes):
+    """Dice coefficient of each class but the background, 0 to 1, over all pixels of a subject together.
+
+    int64 label maps of one subject, of any equal shape -> `(classes - 1,)`. A class in neither map scores 1, in one of
+    them 0.
+    """
+    scores = []
+    for c in range(1, classes):
+        a, b = prediction == c, truth == c
+        sizes = int(a.sum() + b.sum())
+        scores.append(2 * int((a & b).sum()) / sizes if sizes else 1.0)
+    return scores
+
+
 def contour_distance(prediction, truth, spacing_mm):
     """Mean absolute contour distance of two masks in mm: bool arrays `(*size)`, spacing along each axis.
 

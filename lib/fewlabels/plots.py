@@ -104,8 +104,8 @@ def learning_curves(histories, title=""):
     return figure
 
 
-def by_structure(table, columns, title="", xlabel="IoU (%)"):
-    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open).
+def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
+    """One panel a structure: each row's value of ours (filled, ± sd over what `spread` names) and of the paper (open).
 
     `table` as `tables.beside_paper` gives it.
     """
@@ -121,7 +121,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)"):
             part["ours_mean"][ours],
             y[ours],
             xerr=part["ours_sd"][ours].fillna(0),
-            label="ours, ± sd of images",
+            label=f"ours, ± sd of {spread}",
             **style,
         )
         style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}

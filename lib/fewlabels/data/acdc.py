@@ -64,7 +64,7 @@ def load(root, size=GRID, phase="ES", n4=None):
     Pre-processing of the paper and its code: N4; (x - x2) / (x98 - x2) with percentiles of the volume, not clipped;
     each slice to 1.36719 mm, images linearly, labels by nearest neighbour, areas aligned; cropped or padded with zeros
     about the centre, offsets rounded down. Below 224, an image pixel is the mean of the 224-grid over its area, so that
-    nothing aliases, and its label that of the native pixel at its centre.
+    nothing aliases, and its label the one with the largest share of it.
 
     `meta`: `pathology` `{patient: group}`; `native` `{patient: labels as in the file, uint8 (Z, H, W)}`; `scale`
     `{patient: (rows, columns)}`, pixels of the 224-grid to a native one. Lengths in the copy are in native pixels.
@@ -79,17 +79,19 @@ def load(root, size=GRID, phase="ES", n4=None):
     volumes, masks = (np.split(arrays[name], ends) for name in ("images", "labels"))
     n, mm = sum(shape[0] for shape in shapes), SPACING_MM if data == "acdc" else 1.0  # a pixel of the 224-grid
     images, labels = torch.zeros(n, 1, size, size), torch.zeros(n, size, size, dtype=torch.long)
-    ids, native, scale = [], {}, {}
+    ids, native, scale, areas = [], {}, {}, _areas(size)
     for patient, shape, spacing, volume, mask in zip(patients, shapes, arrays["spacing"], volumes, masks):
         volume, mask = volume.reshape(shape), mask.reshape(shape)
         low, high = _window(f"{root}: {patient}", volume)
         scale[patient] = tuple((spacing[1:] / mm).tolist())
         axes = list(zip(shape[1:], scale[patient]))
-        rows, columns = (_weights(*axis, size) for axis in axes)
-        r, c = (_nearest(*axis, size) for axis in axes)
+        rows, columns = (size / GRID * areas @ _linear(*axis) for axis in axes)
+        r, c = (_nearest(*axis) for axis in axes)
         here = slice(len(ids), len(ids) + len(volume))
         images[here, 0] = torch.from_numpy(np.stack([rows @ s @ columns.T for s in (volume - low) / (high - low)]))
-        labels[here] = torch.from_numpy(np.pad(mask, ((0, 0), (0, 1), (0, 1)))[:, r[:, None], c])  # -1: the zeros
+        mask_224 = np.pad(mask, ((0, 0), (0, 1), (0, 1)))[:, r[:, None], c]  # -1: the zeros
+        shares = [[areas @ (s == value) @ areas.T for s in mask_224] for value in range(len(CLASSES))]
+        labels[here] = torch.from_numpy(np.argmax(shares, axis=0))
         native[patient] = torch.from_numpy(mask)
         ids += [f"{patient}/{z:02}" for z in range(len(volume))]
     meta = {"data": data, "source": SOURCES[data], "phase": str(arrays["phase"]), "n4": bool(arrays["n4"])}
@@ -326,8 +328,15 @@ def _extent(n, scale):
     return extent, (extent - GRID) // 2 if extent > GRID else -((GRID - extent) // 2)
 
 
-def _weights(n, scale, size):
-    """What each pixel takes of `n` native ones, `(size, n)`: linear interpolation on 224, then means of areas.
+def _areas(size):
+    """How much of each pixel of the 224-grid lies in each of `size`: sparse `(size, 224)`, rows sum to 224 / size."""
+    pixel, edges = np.arange(GRID), np.arange(size + 1) * GRID / size
+    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return csr_array(np.clip(shared, 0, None))
+
+
+def _linear(n, scale):
+    """What each pixel of the 224-grid takes of `n` native ones by linear interpolation, `(224, n)`; sparse.
 
     Where interpolation reaches beyond the first or last native pixel it finds zeros, as in scikit-image's `constant`.
     """
@@ -336,13 +345,11 @@ def _weights(n, scale, size):
     at = (pixel + first + 0.5) * n / extent - 0.5
     linear = np.clip(1 - np.abs(at[:, None] - np.arange(n)), 0, 1)
     linear[(pixel + first < 0) | (pixel + first >= extent)] = 0  # padding
-    edges = np.arange(size + 1) * GRID / size
-    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return csr_array(np.clip(shared, 0, None) * size / GRID) @ csr_array(linear)  # sparse: the same bits on any BLAS
+    return csr_array(linear)  # sparse: the same bits on any BLAS
 
 
-def _nearest(n, scale, size):
-    """Which native pixel holds each pixel's centre, int `(size,)`; -1: none of the `n`."""
+def _nearest(n, scale):
+    """Which native pixel holds the centre of each of the 224-grid's, int `(224,)`; -1: none of the `n`."""
     extent, first = _extent(n, scale)
-    index = np.floor(((np.arange(size) + 0.5) * GRID / size + first) * n / extent).astype(int)
+    index = np.floor((np.arange(GRID) + 0.5 + first) * n / extent).astype(int)
     return np.where((index >= 0) & (index < n), index, -1)

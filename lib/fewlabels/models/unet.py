@@ -1,8 +1,10 @@
-"""U-Net (Ronneberger et al., MICCAI 2015) with batch norm and padded convolutions."""
+"""U-Nets (Ronneberger et al., MICCAI 2015) with batch norm and padded convolutions."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from fewlabels.models.layers import convolution, doubled, start
 
 
 class UNet(nn.Module):
@@ -31,6 +33,36 @@ class UNet(nn.Module):
         for up, decode in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = decode(torch.cat([skips.pop(), up(x)], dim=1))
         return self.classify(x)
+
+
+class BilinearUNet(nn.Module):
+    """S of Chaitanya et al., IPMI 2019, Section 3.3, which upsamples by interpolation: `(N, in_channels, H, W)` ->
+    logits `(N, classes, H, W)`; H and W multiples of 16.
+
+    Widths, kernels and the two extra convolutions of the last level are those of the released code, 16 to 256 channels
+    at `width=16`. (The text has kernels of 3 only.) One channel in, four classes out: 1,947,764 parameters.
+    """
+
+    def __init__(self, in_channels=1, classes=4, width=16, norm_momentum=0.01):
+        super().__init__()
+        widths = [width * 2**k for k in range(5)]
+
+        def convolutions(inputs, outputs, count=2):
+            channels = [inputs, *[outputs] * count]
+            return nn.Sequential(
+                *(convolution(2, a, b, norm_momentum=norm_momentum) for a, b in zip(channels, channels[1:]))
+            )
+
+        self.encoder = nn.ModuleList(convolutions(a, b) for a, b in zip([in_channels, *widths], widths))
+        self.up = nn.ModuleList(doubled(2, b, a, norm_momentum) for a, b in zip(widths, widths[1:]))
+        self.decoder = nn.ModuleList(
+            convolutions(2 * a, a, 4 if level == 0 else 2) for level, a in enumerate(widths[:-1])
+        )
+        self.classify = nn.Conv2d(width, classes, 3, padding=1)
+        start(self)
+        self.to(memory_format=torch.channels_last)
+
+    forward = UNet.forward
 
 
 def _convolutions(inputs, outputs):

@@ -1,0 +1,200 @@
+"""Augmentation that is learned so as to help the task (Chaitanya et al., IPMI 2019, Section 2).
+
+A generator turns a labelled image and a random vector into a field: G_V into a displacement v, G_I into an added
+intensity. `TaskDriven` learns one of them together with a network S for the task:
+
+    min over w_S, w_G of  L_S({X_L, Y_L} u {X_G, Y_G}) + L_reg({X_L} u {X_UL})                                (Eq. 4)
+    L_reg = lambda_adv E[log(1 - D(X_G))] + lambda_big L_big,   L_big = -|v|_1 or -|Delta I|_1               (Eq. 5)
+    L_D = -E[log D(x)] - E[log(1 - D(X_G))],   x of X_L and X_UL                                              (Eq. 6)
+
+`AugmentedTraining` then trains a fresh S on {X_L, Y_L} u {X_G, Y_G}, the generators fixed (Eq. 2).
+
+Norms are means over pixels and log(1 - D) is the non-saturating -log D, as in the released code. Against it, and as in
+the paper, p(x) is of labelled and unlabelled images, half of S's batch is generated, and the task's loss acts on G:
+there, S is fed with images generated in an earlier call, so that the first term of Eq. 4 never has a gradient in w_G.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewlabels.augment import mixup
+from fewlabels.models.generators import Z
+from fewlabels.warps import compose, warp
+
+
+class TaskDriven:
+    """S, G and D of Figure 1 and the training that ends in a generator (Section 2, "Optimization Sequence").
+
+    S              images -> whatever `task_loss` takes
+    G              (images, z `(N, 100)`) -> v `(N, D, *size)` or Delta I `(N, C, *size)`: `models.generators`
+    D              images -> logits `(N,)` of being real; unused where lam_adv is 0
+    kind           what G makes: "deformation" or "intensity"
+    task_loss      L_S: (output of S, targets) -> scalar; any task, also classification
+    draw_affine    n -> n fields `(n, D, *size)`: the affine augmentation of every image, real ones for D included
+    move_targets   (labels, fields) -> targets of the warped images, differentiable where that is meant
+    lam_adv, lam_big  0 and 0: without the regulariser
+    unit           pixels of this grid to one of v's: size / 224 has v in pixels of the paper's grid
+    warm_up        first steps, in which S alone learns, from affine images
+    task_gradient  False: as in the release, L_S has no gradient in w_G
+
+    G sees the affine image; the generated one is the original warped once, by both fields.
+    """
+
+    def __init__(
+        self, S, G, D, kind, task_loss, draw_affine, move_targets,
+        lam_adv=1.0, lam_big=0.001, unit=1.0, warm_up=0, task_gradient=True, learning_rate=0.001,
+    ):  # fmt: skip
+        self.S, self.G, self.D, self.network = S, G, D, nn.ModuleDict({"S": S, "G": G, "D": D})
+        self.kind, self.task_loss, self.draw_affine, self.move_targets = kind, task_loss, draw_affine, move_targets
+        self.lam_adv, self.lam_big, self.unit = lam_adv, lam_big, unit
+        self.warm_up, self.task_gradient, self.step = warm_up, task_gradient, 0
+        self.optimiser = torch.optim.Adam([*S.parameters(), *G.parameters()], lr=learning_rate)
+        self.optimiser_D = torch.optim.Adam(D.parameters(), lr=learning_rate)
+
+    @property
+    def warming_up(self):
+        return self.step <= self.warm_up
+
+    def generate(self, x, y, a):
+        """X_G, Y_G and v or Delta I of images x with labels y under affine fields a."""
+        z = torch.randn(len(x), Z, device=x.device)
+        if self.kind == "deformation":
+            v = self.G(warp(x, a), z)
+            u = compose(a, self.unit * v)
+            return warp(x, u), self.move_targets(y, u), v
+        x = warp(x, a)
+        delta = self.G(x, z)
+        return x + delta, self.move_targets(y, a), delta
+
+    def losses(self, x, y, real):
+        """L_S, the adversarial term, L_big of Eq. 4 and 5, and X_G; `real` are images as D should see them."""
+        a, half = self.draw_affine(len(x)), len(x) // 2
+        x_g, y_g, field = self.generate(x, y, a)
+        x_s, y_s = (x_g[half:], y_g[half:]) if self.task_gradient else (x_g[half:].detach(), y_g[half:].detach())
+        y_a = self.move_targets(y[:half], a[:half])
+        loss_task = self.task_loss(self.S(torch.cat([warp(x[:half], a[:half]), x_s])), torch.cat([y_a, y_s]))
+        loss_adv = x.new_zeros(())
+        if self.lam_adv:
+            self.D.requires_grad_(False)
+            loss_adv = F.softplus(-self.D(torch.cat([x_g, real]))[: len(x)]).mean()  # -log D
+            self.D.requires_grad_(True)
+        return loss_task, loss_adv, -field.abs().mean(), x_g.detach()
+
+    def loss_D(self, x_g, real):
+        """Eq. 6; generated and real images are one batch of D's norms."""
+        logits = self.D(torch.cat([x_g, real]))
+        return F.softplus(logits[: len(x_g)]).mean() + F.softplus(-logits[len(x_g) :]).mean()
+
+    def training_step(self, batch):
+        """One step on `images` `(B, C, *size)` with `labels`, and as many images `real` of p(x)."""
+        self.network.train()
+        self.step += 1
+        x, y = batch["images"], batch["labels"]
+        if self.warming_up:
+            a = self.draw_affine(len(x))
+            loss_task = self.task_loss(self.S(warp(x, a)), self.move_targets(y, a))
+            _descend(self.optimiser, loss_task)
+            return {"loss_task": loss_task.detach()}
+        real = warp(batch["real"], self.draw_affine(len(batch["real"])))
+        loss_task, loss_adv, loss_big, x_g = self.losses(x, y, real)
+        _descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
+        losses = {"loss_task": loss_task.detach(), "loss_adv": loss_adv.detach(), "loss_big": loss_big.detach()}
+        if self.lam_adv:
+            loss_D = self.loss_D(x_g, real)
+            _descend(self.optimiser_D, loss_D)
+            losses["loss_D"] = loss_D.detach()
+        return losses
+
+    def predict(self, images, batch_size=20):
+        """Class probabilities of images as they are."""
+        return _predict(self.S, images, batch_size)
+
+    def state_dict(self):
+        optimisers = {"optimiser": self.optimiser.state_dict(), "optimiser_D": self.optimiser_D.state_dict()}
+        return {"network": self.network.state_dict(), **optimisers, "step": self.step}
+
+    def load_state_dict(self, state):
+        for name in ("network", "optimiser", "optimiser_D"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step = state["step"]
+
+
+class Augmentation:
+    """A row of Table 1: labelled images `(B, C, *size)` and labels -> S's batch, half of it affine, half augmented.
+
+    draw_affine   as of `TaskDriven`; all images are so transformed
+    move_targets  the same
+    deform        (affine images, z) -> fields `(N, D, *size)` in pixels: elastic ones, or v
+    recolour      (images, z) -> images: contrast and brightness, or X + Delta I
+    mix           mixtures of pairs of all these images, Beta(alpha, alpha), are the augmented half (Eq. 7)
+
+    With `deform` and `recolour` a third of the augmented half is X_V, a third X_I, a third X_VI, of one z. Without
+    either, and without `mix`, the batch is affine. No gradient.
+    """
+
+    def __init__(self, draw_affine, move_targets, deform=None, recolour=None, mix=False, alpha=0.1):
+        self.draw_affine, self.move_targets = draw_affine, move_targets
+        self.deform, self.recolour, self.mix, self.alpha = deform, recolour, mix, alpha
+
+    @torch.no_grad()
+    def __call__(self, x, y):
+        u, half = self.draw_affine(len(x)), len(x) // 2
+        z = torch.randn(len(x), Z, device=x.device)
+        augmented = torch.arange(half, len(x), device=x.device)
+        both = bool(self.deform and self.recolour)
+        if self.deform:
+            i = augmented[augmented % 3 != 1] if both else augmented
+            u = u.index_copy(0, i, compose(u[i], self.deform(warp(x[i], u[i]), z[i])))
+        x, y = warp(x, u), self.move_targets(y, u)
+        if self.recolour:
+            i = augmented[augmented % 3 != 0] if both else augmented
+            x = x.index_copy(0, i, self.recolour(x[i], z[i]))
+        if self.mix:
+            mixed = mixup(x, y, len(x) - half, self.alpha)
+            x, y = (torch.cat([t[:half], m]) for t, m in zip((x, y), mixed, strict=True))
+        return x, y
+
+
+class AugmentedTraining:
+    """S trained on what an `Augmentation` makes of labelled images: Eq. 2.
+
+    network    S
+    optimiser  over its parameters
+    task_loss  L_S
+    augment    (images, labels) -> (images, targets)
+    """
+
+    def __init__(self, network, optimiser, task_loss, augment):
+        self.network, self.optimiser, self.task_loss, self.augment = network, optimiser, task_loss, augment
+
+    def training_step(self, batch):
+        """One step on `images` `(B, C, *size)` with `labels`."""
+        self.network.train()
+        x, targets = self.augment(batch["images"], batch["labels"])
+        loss_task = self.task_loss(self.network(x), targets)
+        _descend(self.optimiser, loss_task)
+        return {"loss_task": loss_task.detach()}
+
+    def predict(self, images, batch_size=20):
+        """Class probabilities of images as they are."""
+        return _predict(self.network, images, batch_size)
+
+    def state_dict(self):
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state):
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def _descend(optimiser, loss):
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+@torch.no_grad()
+def _predict(network, images, batch_size):
+    network.eval()
+    return torch.cat([network(part).softmax(1) for part in images.split(batch_size)])

@@ -1,0 +1,38 @@
+"""Discriminators: how likely an image is real."""
+
+import torch
+from torch import nn
+
+from fewlabels.models.layers import CONV, LAYOUT, NORM, start
+
+
+class Discriminator(nn.Sequential):
+    """D of Chaitanya et al., IPMI 2019, Section 3.3: images `(N, C, *size)` -> logit of being real `(N,)`.
+
+    `size` is the images', each a multiple of 32. Five convolutions of kernel 5 and stride 2, each with norm and leaky
+    ReLU, then three fully connected layers; widths as in the released code (at `width=16`: 16 to 128). It has one
+    output as there; the text says two. For 224 x 224, one channel: 1,499,121 parameters.
+    """
+
+    def __init__(self, size, in_channels=1, width=16, norm_momentum=0.01):
+        if any(length % 32 for length in size):
+            raise ValueError(f"discriminator size: expected multiples of 32, found {tuple(size)}")
+        dims, widths = len(size), [in_channels, width, 2 * width, 4 * width, 8 * width, 8 * width]
+        layers = []
+        for a, b in zip(widths, widths[1:]):
+            conv = CONV[dims](a, b, 5, stride=2, padding=2, bias=False)
+            layers += [conv, NORM[dims](b, eps=1e-3, momentum=norm_momentum), nn.LeakyReLU(0.2, inplace=True)]
+        inner = 8 * width
+        pixels = torch.Size(length // 32 for length in size).numel()
+        super().__init__(
+            *layers, nn.Flatten(),
+            nn.Linear(inner * pixels, inner), nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(inner, inner), nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(inner, 1), nn.Flatten(0),
+        )  # fmt: skip
+        self.layout = LAYOUT[dims]
+        start(self)
+        self.to(memory_format=self.layout)
+
+    def forward(self, x):
+        return super().forward(x.contiguous(memory_format=self.layout))

@@ -1,0 +1,45 @@
+"""What the networks of Chaitanya et al., IPMI 2019, are built of, in 2-D and 3-D. Source: their released code.
+
+A convolution is followed by batch norm (epsilon 0.001) and ReLU. It has no bias of its own, as the norm has a shift.
+Weights start as N(0, 2 / fan in), those of fully connected layers as N(0, 0.01^2) cut off at two sd, biases as 0.
+`norm_momentum` is a new batch's share in the running statistics, 1 - the release's decay of 0.99.
+"""
+
+import torch
+from torch import nn
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+PAD = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
+LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}  # faster on the CPU too
+BILINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def convolution(dims, inputs, outputs, kernel=3, norm_momentum=0.01):
+    """Convolution of an odd kernel, norm, ReLU; the size stays."""
+    conv = CONV[dims](inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, NORM[dims](outputs, eps=1e-3, momentum=norm_momentum), nn.ReLU(inplace=True))
+
+
+def doubled(dims, inputs, outputs, norm_momentum=0.01, linear=False):
+    """Twice the size by linear interpolation, then a convolution of kernel 2, padded with a zero behind each axis.
+
+    `linear`: without norm and ReLU. TensorFlow 1 interpolated from pixel corners, here it is from pixel centres.
+    """
+    up, pad = nn.Upsample(scale_factor=2, mode=BILINEAR[dims]), PAD[dims]((0, 1) * dims)
+    conv = CONV[dims](inputs, outputs, 2, bias=linear)
+    rest = [] if linear else [NORM[dims](outputs, eps=1e-3, momentum=norm_momentum), nn.ReLU(inplace=True)]
+    return nn.Sequential(up, pad, conv, *rest)
+
+
+def start(network):
+    """Fresh weights for all layers of a network, from torch's global RNG."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.01, a=-0.02, b=0.02)
+        elif isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

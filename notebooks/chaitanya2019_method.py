@@ -1,0 +1,203 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext
+#     cell_metadata_filter: tags
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Chaitanya et al. 2019: augmentation that is learned so as to help the task
+#
+# *Semi-supervised and task-driven data augmentation*, IPMI 2019. A generator looks at a labelled image and a random
+# vector z and makes a field: $G_V$ a displacement $v$, by which image *and* label are warped; $G_I$ an intensity
+# $\Delta I$ that is added to the image. It learns together with the segmenter $S$ and a discriminator $D$:
+#
+# $$\min_{w_S, w_G}\ \mathcal L_S(\{X_L, Y_L\} \cup \{X_G, Y_G\}) + \mathcal L_{reg, w_G} \tag{4}$$
+# $$\mathcal L_{reg, w_G} = \lambda_{adv}\, \mathbb E_z[\log(1 - D(X_G))] + \lambda_{big} \mathcal L_{big},
+#   \qquad \mathcal L_{big} = -\|v\|_1 \ \text{or}\ -\|\Delta I\|_1 \tag{5}$$
+# $$\mathcal L_D = -\mathbb E_{x \sim p(x)}[\log D(x)] - \mathbb E_z[\log(1 - D(X_G))] \tag{6}$$
+#
+# The task pulls the field towards what S can learn from, D towards images that look like those of other patients,
+# $\mathcal L_{big}$ away from doing nothing. In the released code the first term has no gradient in $w_G$. This
+# notebook shows, on **phantoms** in three minutes of one CPU core, what the generators make and what that term changes.
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
+    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+
+from fewlabels import params, plots
+from fewlabels.data import acdc
+from fewlabels.experiments import acdc as experiment
+from fewlabels.experiments import acdc_rows as rows
+from fewlabels.models.generators import Z
+from fewlabels.paths import CHECKOUT
+from fewlabels.training import Shuffled
+from fewlabels.warps import jacobian_determinant, warp
+
+# %% tags=["parameters"]
+steps = 150  # of each generator's training
+warm_up = 50  # of them, in which S learns alone
+seed = 0  # of weights, batches and random vectors
+
+# %%
+torch.set_num_threads(1)
+config = params.load(CHECKOUT / "params/acdc/quick.yaml")[1].model_copy(update={"warm_up": warm_up})
+cohort = experiment.load(config)
+split = acdc.splits(cohort.ids, 1, 1)
+labelled, everyone = cohort.index(split.labelled), cohort.index(split.labelled + split.unlabelled)
+print(f"{len(labelled)} labelled slices of one patient, {len(everyone) - len(labelled)} slices without labels of 25")
+look = {"classes": cohort.classes, "vmin": -0.1, "vmax": 1.5}
+figure = plots.pictures(cohort.images[labelled[:12], 0], cohort.labels[labelled[:12]], **look)
+
+# %% [markdown]
+# ## Eq. 4 on one batch
+# The affine field $a$ and the generated $v$ become one field, `compose(a, v)`, so that the image is interpolated once;
+# labels follow as soft one-hot maps. Half of S's batch is affine, half generated. What a fresh generator does is noise.
+
+# %%
+torch.manual_seed(seed)
+method = rows.task_driven(config, "GD", "", "cpu")
+samplers = [Shuffled(len(labelled), config.batch_size), Shuffled(len(everyone), config.batch_size)]
+
+
+def next_batch():
+    chosen, others = labelled[next(samplers[0])], everyone[next(samplers[1])]
+    return {"images": cohort.images[chosen], "labels": cohort.labels[chosen], "real": cohort.images[others]}
+
+
+batch = next_batch()
+loss_task, loss_adv, loss_big, x_g = method.losses(batch["images"], batch["labels"], batch["real"])
+total = loss_task + config.lambda_adv * loss_adv + config.lambda_big * loss_big
+print(f"L_S = {float(loss_task):.3f}, -log D = {float(loss_adv):.3f}, L_big = {float(loss_big):.2f} px; "
+      f"Eq. 4: {float(total):.3f}; Eq. 6: {float(method.loss_D(x_g, batch['real'])):.3f}")  # fmt: skip
+
+# %% [markdown]
+# ## Which loss reaches which generator
+# The norm of each term's gradient in $w_G$, of one batch. The last row is what the release does.
+
+# %%
+found = []
+for name in rows.GENERATORS:
+    for variant in ("", "no task gradient"):
+        torch.manual_seed(seed)
+        method = rows.task_driven(config, name, variant, "cpu")
+        terms = method.losses(batch["images"], batch["labels"], batch["real"])[:3]
+        for term, loss in zip(("L_S", "adversarial", "L_big"), terms, strict=True):
+            gradient = torch.autograd.grad(loss, [*method.G.parameters()], retain_graph=True, allow_unused=True)
+            norm = sum(float(g.square().sum()) for g in gradient if g is not None) ** 0.5
+            found.append({"generator": f"{name} ({variant})" if variant else name, "term": term, "norm": norm})
+norms = pd.DataFrame(found).pivot(index="generator", columns="term", values="norm")
+norms[["L_S", "adversarial", "L_big"]].style.set_uuid("norms").format(precision=4)
+
+# %% [markdown]
+# ## Learning
+# $G_V$ and $G_I$ with the task's gradient and without, from the same weights and batches.
+
+# %%
+trained, curves = {}, {}
+for name in rows.GENERATORS:
+    for variant in ("", "no task gradient"):
+        torch.manual_seed(seed)
+        method = rows.task_driven(config, name, variant, "cpu")
+        samplers = [Shuffled(len(labelled), config.batch_size), Shuffled(len(everyone), config.batch_size)]
+        title = {"GD": "G_V", "GI": "G_I"}[name] + (f", {variant}" if variant else "")
+        curves[title] = pd.DataFrame([method.training_step(next_batch()) for _ in range(steps)]).astype(float)
+        trained[title] = method
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+for title, curve in curves.items():
+    smooth = curve.rolling(15, min_periods=1).mean()
+    style = {"color": plots.COLOURS[0 if "V" in title else 3], "linestyle": "--" if "no" in title else "-"}
+    axes[0].plot(smooth["loss_task"], label=title, **style)
+    axes[1].plot(smooth["loss_adv"], **style)
+    axes[2].plot(-curve["loss_big"] / (1 if "V" in title else 0.1), **style)
+labels = ("task loss L_S", "-log D of generated images", "mean |v| (px), 10 mean |ΔI|")
+for axis, label in zip(axes, labels, strict=True):
+    axis.set(xlabel="step", ylabel=label)
+axes[2].set_ylim(bottom=0)
+figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+plots.sns.despine(figure)
+
+# %% [markdown]
+# ## What they generate
+# As in the paper's Figure 3: four slices of the labelled volume from base to apex; below, what $G_V$ makes of each for
+# three vectors z, with its label; then what $G_I$ makes.
+
+# %%
+torch.manual_seed(seed)
+places = labelled[torch.linspace(1, len(labelled) - 2, 4).long()]
+x, y = cohort.images[places], cohort.labels[places]
+zs = torch.randn(3, Z)
+no_affine = torch.zeros(len(x), 2, config.size, config.size)
+images, masks, titles = [x], [y], [cohort.ids[i] for i in places]
+fields = {}
+with torch.no_grad():
+    for title, method in trained.items():
+        method.G.eval()
+        for k, z in enumerate(zs):
+            field = method.G(x, z.expand(len(x), -1))
+            fields[title, k] = field
+            if "no" in title:
+                continue
+            moved = warp(x, method.unit * field) if "V" in title else x + field
+            images.append(moved)
+            masks.append(rows.move_targets(y, method.unit * field).argmax(1) if "V" in title else y)
+            titles += [f"{title}, z{k + 1}"] * len(x)
+figure = plots.pictures(torch.cat(images)[:, 0], torch.cat(masks), titles, columns=4, **look)
+
+# %% [markdown]
+# The fields themselves: where $v$ fetches each pixel from (every fourth line), and $\Delta I$ (blue darker, red
+# brighter). Above as Eq. 4 has them, below without the task's gradient.
+
+# %%
+figure, axes = plt.subplots(2, 6, figsize=(9.6, 3.6), layout="constrained")
+for row, suffix in enumerate(("", ", no task gradient")):
+    for k in range(3):
+        v = trained["G_V"].unit * fields[f"G_V{suffix}", k][1]
+        plots.deformed_grid(axes[row, k], v.numpy(), title=f"v, z{k + 1}{suffix}")
+        delta = fields[f"G_I{suffix}", k][1, 0]
+        shown = axes[row, 3 + k].imshow(delta, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes[row, 3 + k].set(xticks=[], yticks=[])
+        axes[row, 3 + k].set_title(f"ΔI, z{k + 1}{suffix}", fontsize=8)
+figure.colorbar(shown, ax=axes[:, -1], label="ΔI")
+
+# %% [markdown]
+# ## What the task's gradient changes
+# Over all labelled slices and ten vectors each: the size of the fields, how much they differ between vectors (standard
+# deviation over z), how much of it lies where the heart is, and how much of $v$ folds.
+
+# %%
+torch.manual_seed(seed)
+x, y = cohort.images[labelled].repeat(10, 1, 1, 1), cohort.labels[labelled].repeat(10, 1, 1)
+found = {}
+with torch.no_grad():
+    for title, method in trained.items():
+        field = method.G(x, torch.randn(len(x), Z))
+        size = field.abs().mean(1)
+        found[title] = {
+            "mean size": float(size.mean()),
+            "sd over z": float(field.unflatten(0, (10, -1)).std(0).mean()),
+            "size at the heart / elsewhere": float(size[y > 0].mean() / size[y == 0].mean()),
+            "pixels folded": float((jacobian_determinant(method.unit * field) <= 0).float().mean())
+            if "V" in title
+            else None,
+        }
+pd.DataFrame(found).T.style.set_uuid("changes").format(precision=3, na_rep="")
+
+# %%
+# NBVAL_CHECK_OUTPUT
+with_gradient = norms.loc[["GD", "GI"], "L_S"] > 0
+without = norms.loc[["GD (no task gradient)", "GI (no task gradient)"], "L_S"] == 0
+print(f"the task reaches both generators: {bool(with_gradient.all())}; neither, as released: {bool(without.all())}")
