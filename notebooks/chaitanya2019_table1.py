@@ -151,8 +151,7 @@ display(Markdown((folder / "table1.md").read_text()))
 
 # %%
 title = f"Data: {cohort.meta['data']}, {config.size} px, profile {profile}"
-columns = [f"{structure}, {n}" for n in config.labels for structure in ("RV", "Myo", "LV", "mean")]
-figure = plots.by_structure(tables["table1"], columns, title, "Dice", spread="runs")
+figure = plots.by_volumes(tables["table1"], ("RV", "Myo", "LV", "mean"), title)
 with whole(folder / "figure1.png") as temporary:
     figure.savefig(temporary, format="png")
 

@@ -324,6 +324,10 @@ def test_significant_is_two_structures_and_the_mean(gains, expected):
         ([1, 2, 3, 4, 5], SUPPORTED),  # p = 1/32
         ([-1, 2, 3, 4, 5], INCONCLUSIVE),  # 2/32
         ([-1, -2, -3, -4, -5], CONTRADICTED),
+        ([1, -2, 3, 4, 5, 6], SUPPORTED),  # 3/64 = 0.047
+        ([-1, 2, -3, -4, -5, -6], CONTRADICTED),
+        ([1, 2, 3, -4, 5, 6, 7], INCONCLUSIVE),  # 7/128 = 0.055
+        ([-1, -2, -3, 4, -5, -6, -7], INCONCLUSIVE),
         ([3, 3.1, 2.9, 3], SUPPORTED),  # four: by t
         ([1, 2, 3, -1], INCONCLUSIVE),
     ],
@@ -332,6 +336,16 @@ def test_significant_is_below_005(d, expected):
     gain = np.repeat(np.array(d)[:, None] / 100, 3, axis=1)
     none = np.zeros_like(gain)
     assert verdict(13, dice(**{"Adv Tr SSL": gain, "none": none})) == expected
+    assert verdict(11, dices({"A+GD+GI": gain, "A+Mixup": none})) == expected
+    # by the right ventricle alone
+    gain[:, 1:] = np.linspace(0.1, 0.2, len(d))[:, None]
+    assert verdict(11, dices({"A+GD+GI": gain, "A+Mixup": none})) == expected
+
+
+def test_n_is_of_the_comparison_with_fewest_subjects():
+    scores = dice(**{"Adv Tr SSL": 0.1, "none": 0})
+    lost = scores[(scores["labels"] == 1) | (scores["method"] == "none") | (scores["subject"] != "patient002")]
+    assert (found(13, scores).n, found(13, lost).n) == (6, 5)
 
 
 # ---- each rule at its edges ----
@@ -581,7 +595,7 @@ def test_claim_14(gain, n, expected):
 def test_claim_14_says_the_supervised_row(supervised, gain, expected):
     judged = found(14, dices({"Adv Tr SSL": gain, "A": 0, "Adv Tr SL": supervised}))
     assert judged.verdict == expected
-    assert f"; beside it Adv Tr SL - A {supervised:+.3f} at 1 (p " in judged.ours
+    assert re.search(rf"; beside it Adv Tr SL - A \{supervised:+.3f} at 1 .*\{supervised:+.3f} at 3 ", judged.ours)
 
 
 def test_claim_14_p_is_of_more_than_005():

@@ -20,7 +20,7 @@ EXPERIMENTS = {"bortsova2019": "jsrt", "tudelft2021": "cifar10", "chaitanya2019"
 NOTEBOOKS = [path for paper in EXPERIMENTS for path in sorted((ROOT / "notebooks").glob(f"{paper}_table*.py"))]
 PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
-    "cifar10": {"smoke", "quick", "lite", "paper", "rates", "collapse"},
+    "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse"},
     "acdc": {"smoke", "quick", "lite", "paper"},
 }
 # Of quick and smoke, of the others.

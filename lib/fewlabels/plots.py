@@ -104,8 +104,8 @@ def learning_curves(histories, title=""):
     return figure
 
 
-def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
-    """One panel a structure: each row's value of ours (filled, ± sd over what `spread` names) and of the paper (open).
+def by_structure(table, columns, title="", xlabel="IoU (%)"):
+    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open).
 
     `table` as `tables.beside_paper` gives it.
     """
@@ -121,7 +121,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
             part["ours_mean"][ours],
             y[ours],
             xerr=part["ours_sd"][ours].fillna(0),
-            label=f"ours, ± sd of {spread}",
+            label="ours, ± sd of images",
             **style,
         )
         style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
@@ -222,6 +222,47 @@ def training_and_validation(histories, title=""):
         axis.set(xlabel="step", ylabel=label)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(histories), frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def by_volumes(table, structures, title=""):
+    """One panel a structure: each row's Dice with 1 and with 3 labelled volumes (filled, ± sd), the paper's open.
+
+    `table` as `tables.beside_paper` gives it, columns named "structure, volumes".
+    """
+    rows, volumes = list(dict.fromkeys(table["row"])), sorted({c.split(", ")[1] for c in table["column"]})
+    figure, axes = plt.subplots(
+        1,
+        len(structures),
+        figsize=(3 + 1.7 * len(structures), 1.1 + 0.24 * len(rows)),
+        sharey=True,
+        layout="constrained",
+    )
+    for axis, structure in zip(axes, structures, strict=True):
+        for i, n in enumerate(volumes):
+            part = table[table["column"] == f"{structure}, {n}"]
+            place = part["row"].map(rows.index) + (i - (len(volumes) - 1) / 2) * 0.3
+            style = {"color": COLOURS[i], "marker": "os"[i % 2], "linestyle": "", "capsize": 2, "markersize": 4}
+            label = f"ours, {n} volume{'s' * (n != '1')} (± sd of runs)"
+            axis.errorbar(part["ours_mean"], place, xerr=part["ours_sd"].fillna(0), label=label, **style)
+            style = {"marker": "D", "linestyle": "", "fillstyle": "none", "label": f"in the paper, {n}"}
+            axis.plot(part["paper_mean"], place, color=COLOURS[i], **style)
+        axis.grid(axis="y", linewidth=0.4)
+        axis.set(xlabel="Dice", xlim=(0, 1), yticks=range(len(rows)), yticklabels=rows)
+        axis.set_title(structure, fontsize=8)
+    axes[0].invert_yaxis()
+    handles, names = axes[0].get_legend_handles_labels()
+    shown = [k for k, name in enumerate(names) if name != "in the paper, 3"]  # there are none
+    figure.legend(
+        [handles[k] for k in shown],
+        [names[k] for k in shown],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
     return figure
