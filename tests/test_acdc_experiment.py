@@ -570,11 +570,12 @@ def test_a_run_repeats_bit_for_bit_also_when_it_is_stopped(heart, tmp_path, monk
     while True:
         try:
             report = lambda *entry: said.append(entry[:3])  # noqa: E731
-            found = experiment.run(config, run, heart, tmp_path / "stopped", report=report, stop=lambda: True)
+            stop = lambda: said[-1][1] == 2  # noqa: E731
+            found = experiment.run(config, run, heart, tmp_path / "stopped", report=report, stop=stop)
             break
         except Stopped:
             stops += 1
-    assert stops == 2 + 2 + 3  # after 2 and 4 steps, twice; after 2, 4 and 5
+    assert stops == 3  # in each stage, after two steps
     place = "labels=1_split=3_seed=0"
     assert said == [
         *[(f"{name}_{place}", step, 4) for name in ("GD", "GI") for step in (2, 4)],
