@@ -43,7 +43,8 @@ def pairs(quick=False):
         cases += grid_sample(shapes["C"], device)
         cases += bandwidth(shapes["D"]) if device == "cuda" else []
         cases += [training.pair(device, quick), *aligning(shapes["F"], device)]
-        cases += training.of_classifier(device, quick, (QUEUED, QUEUED) if device == "cuda" else (1, 1))
+        queued = (QUEUED, QUEUED) if device == "cuda" else (1, 1)
+        cases += [*training.of_classifier(device, quick, queued), training.of_generator(device, quick, queued)]
     return cases
 
 

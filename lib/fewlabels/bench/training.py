@@ -1,19 +1,23 @@
-"""What share of a training step its transforms take: SemiTC (Bortsova et al. 2019), SemiC (Malfliet & Bakker 2021)."""
+"""What share of a training step its transforms take: SemiTC (Bortsova et al. 2019), SemiC (Malfliet & Bakker 2021),
+a generator with its segmenter and discriminator (Chaitanya et al. 2019)."""
 
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fewlabels import params, warps
+from fewlabels import augment, params, warps
 from fewlabels.bench.timing import Different, Pair
+from fewlabels.data import acdc as hearts
 from fewlabels.data import cifar10 as photographs
 from fewlabels.data import jsrt as chests
-from fewlabels.experiments import cifar10, jsrt
-from fewlabels.methods import consistency
+from fewlabels.experiments import acdc_rows, cifar10, jsrt
+from fewlabels.methods import consistency, task_driven
 from fewlabels.paths import CHECKOUT
 
 PROFILES = {"cpu": ("lite", "share <= 10%"), "cuda": ("paper", "share <= 5%")}
 SMALL = {"size": 32, "width": 4, "levels": 3}
 SMALL_CLASSIFIER = {"width": 0.0834, "batch_size": 16}
+SMALL_GENERATOR = {"size": 32, "width": 4, "batch_size": 4}
+CALLERS = (augment, consistency, task_driven)  # of warps
 
 
 def pair(device, quick):
@@ -33,10 +37,7 @@ def pair(device, quick):
             with recorded(calls):
                 return (method.training_step(batch)["loss_cons"],)
 
-        step()
-        if not calls:
-            raise Different("training step: expected calls of methods.consistency to fewlabels.warps, found none")
-        return lambda: replay(calls), step
+        return behind(step, calls)
 
     return Pair(
         case=f"E: training step, {config.size} px",
@@ -77,21 +78,64 @@ def of_classifier(device, quick, queued):
     return [Pair(work=name, make=make(name), **row) for name in ("noise", "shift", "rotation")]
 
 
+def of_generator(device, quick, queued):
+    """One step of G_V, S and D on resident data, and behind it the calls to `fewlabels.warps` that it made, alone."""
+    profile, _ = PROFILES[device]
+    _, config = params.load(CHECKOUT / f"params/acdc/{profile}.yaml")
+    config = config.model_copy(update={"warm_up": 0} | (SMALL_GENERATOR if quick else {}))
+
+    def make():
+        cohort = hearts.phantom(6, seed=0, size=config.size)
+        images, labels = (t[: config.batch_size].to(device) for t in (cohort.images, cohort.labels))
+        real = cohort.images[-config.batch_size :].to(device)
+        torch.manual_seed(0)
+        method, calls = acdc_rows.task_driven(config, "GD", "", device), []
+
+        def step():
+            with recorded(calls):
+                return (method.training_step({"images": images, "labels": labels, "real": real})["loss_task"],)
+
+        return behind(step, calls)
+
+    return Pair(
+        case=f"H: training step, G_V with S and D, {config.size} px, width {config.width}",
+        work="fields drawn, composed, applied to images and labels, with backward",
+        peer="the whole step",
+        make=make,
+        device=device,
+        target="",
+        tolerance=None,
+        note=f"acdc/{profile}.yaml; images: labelled ones, as many real ones go through D",
+        peer_first=True,
+        threads=config.threads,
+        images=config.batch_size,
+        queued=queued,
+    )
+
+
+def behind(step, calls):
+    """The calls that a step made, alone, and the step."""
+    step()
+    if not calls:
+        raise Different("training step: expected calls to fewlabels.warps, found none")
+    return lambda: replay(calls), step
+
+
 class recorded:
-    """While it lasts, `calls` gets every call that `methods.consistency` makes to `fewlabels.warps`, anew."""
+    """While it lasts, `calls` gets every call that our methods make to `fewlabels.warps`, anew."""
 
     def __init__(self, calls):
         self.calls = calls
-        self.functions = {n: f for n in warps.__all__ if callable(f := getattr(consistency, n, None))}
+        self.functions = {(m, n): f for m in CALLERS for n in warps.__all__ if callable(f := getattr(m, n, None))}
 
     def __enter__(self):
         self.calls.clear()
-        for name, function in self.functions.items():
-            setattr(consistency, name, self.recording(function))
+        for (module, name), function in self.functions.items():
+            setattr(module, name, self.recording(function))
 
     def __exit__(self, *_):
-        for name, function in self.functions.items():
-            setattr(consistency, name, function)
+        for (module, name), function in self.functions.items():
+            setattr(module, name, function)
 
     def recording(self, function):
         def call(*arguments, **named):
