@@ -24,7 +24,7 @@
 #
 # The task pulls the field towards what S can learn from, D towards images that look like those of other patients,
 # $\mathcal L_{big}$ away from doing nothing. In the released code the first term has no gradient in $w_G$. This
-# notebook shows, on **phantoms** in three minutes of one CPU core, what the generators make and what that term changes.
+# notebook shows, on **phantoms** in two minutes of one CPU core, what the generators make and what that term changes.
 
 # %%
 import sys
@@ -46,8 +46,8 @@ from fewlabels.training import Shuffled
 from fewlabels.warps import jacobian_determinant, warp
 
 # %% tags=["parameters"]
-steps = 150  # of each generator's training
-warm_up = 50  # of them, in which S learns alone
+steps = 100  # of each generator's training
+warm_up = 20  # of them, in which S learns alone
 seed = 0  # of weights, batches and random vectors
 
 # %%
