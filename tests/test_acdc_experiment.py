@@ -684,7 +684,7 @@ def kept(config, heart, folder, monkeypatch, scores):
 def test_validation_during_the_warm_up_does_not_count(heart, tmp_path, monkeypatch):
     config = tiny(steps_generator=6, warm_up=4, validate_every=2, steps=1)
     first, last, history = kept(config, heart, tmp_path, monkeypatch, [0.9, 0.8, 0.1, 0.5])
-    assert [entry["validation"] for entry in history] == pytest.approx([0, 0, 10])
+    assert [entry["validation"] for entry in history] == pytest.approx([-1, -1, 10])
     assert not torch.equal(last["G.last.weight"], first["G.last.weight"])
 
 
@@ -742,13 +742,13 @@ def judged(config, method, generators, images, labels, real, monkeypatch):
 
     monkeypatch.setattr(rows, "realism_auc", realism_auc)
     torch.manual_seed(0)
-    assert rows.realism(config, method, generators, images, labels, real, "cpu") == 0.75
+    assert rows.realism(config, method, generators, images, labels, *real, "cpu") == 0.75
     return SimpleNamespace(**found)
 
 
 def test_realism_judges_the_augmented_half_beside_affine_real_images(heart, monkeypatch):
-    images, labels, real = heart.images[:10], heart.labels[:10], torch.full((50, 1, 32, 32), -1.0)
-    real[40:] = -2.0
+    images, labels = heart.images[:10], heart.labels[:10]
+    real = [torch.full((n, 1, 32, 32), value) for n, value in ((40, -1.0), (10, -2.0))]
     found = judged(tiny(), "A+GI", {"GI": Constant(100.0)}, images, labels, real, monkeypatch)
     assert type(found.D) is Discriminator
     (group,) = found.optimiser.param_groups
@@ -797,10 +797,9 @@ def test_what_a_row_makes_is_told_from_real_images_or_not(heart):
     images, labels = heart.images[:40], heart.labels[:40]
     torch.manual_seed(0)
     config = tiny(realism_steps=15, batch_size=16, learning_rate=0.003)
-    far = rows.realism(config, "A+GI", {"GI": Constant(3.0)}, images, labels, heart.images[:200], "cpu")
-    near = rows.realism(
-        config, "A+GI", {"GI": Constant(0.0)}, heart.images[:200], heart.labels[:200], heart.images[:200], "cpu"
-    )
+    real = heart.images[:160], heart.images[160:200]
+    far = rows.realism(config, "A+GI", {"GI": Constant(3.0)}, images, labels, *real, "cpu")
+    near = rows.realism(config, "A+GI", {"GI": Constant(0.0)}, heart.images[:200], heart.labels[:200], *real, "cpu")
     assert far > 0.99
     assert near < 0.9
 

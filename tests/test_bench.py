@@ -80,7 +80,6 @@ def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
     assert float(of_step["ratio"]) > 1
 
 
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_without_cuda_its_rows_say_not_run(speed, folder):
     cuda = speed[speed["device"] == "cuda"]

@@ -136,7 +136,8 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
 
         def validate():
             scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
-            return {"validation": 100 * float(scores.mean()) * (not getattr(method, "warming_up", False))}
+            warming_up = getattr(method, "warming_up", False)  # there is no generator yet that could be the best
+            return {"validation": -1.0 if warming_up else 100 * float(scores.mean())}
 
         history = fit(
             method,
@@ -204,8 +205,11 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     torch.manual_seed(seed_of(run.seed, run.split, run.labels, "measures"))
     overall |= rows.of_generators(config, generators, images, device)
     if config.realism_steps and rows.parts(run.method)[0][0] == "A":
-        real = cohort.images[cohort.index(split.unlabelled)].to(device)
-        overall["realism_auc"] = rows.realism(config, run.method, generators, images, labels, real, device)
+        others = patients(split.unlabelled)[4::5]  # one of each group
+        kept = torch.tensor([name.split("/")[0] in others for name in split.unlabelled])
+        index = cohort.index(split.unlabelled)
+        real, unseen = (cohort.images[index[chosen]].to(device) for chosen in (~kept, kept))
+        overall["realism_auc"] = rows.realism(config, run.method, generators, images, labels, real, unseen, device)
     return {
         "subjects": test,
         "scores": {

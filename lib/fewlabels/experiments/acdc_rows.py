@@ -121,12 +121,12 @@ def of_generators(config, generators, images, device):
     return found
 
 
-def realism(config, method, generators, images, labels, real, device):
-    """How well a fresh discriminator tells what a row generates of the images from `real` ones, an AUC.
+def realism(config, method, generators, images, labels, real, unseen, device):
+    """How well a fresh discriminator tells what a row generates of the images from real ones, an AUC.
 
-    It learns from four fifths of the real images and is judged on the last ones, whose patients it has not seen. Of a
-    batch only the augmented half is judged; real images are affine too. Even of A it is far from 0.5 (all that is
-    generated is of few patients): A's is what to compare with.
+    It learns from the images `real` and is judged on `unseen` ones, of other patients. Of a batch only the augmented
+    half is judged; real images are affine too. Even of A it is far from 0.5 (all that is generated is of few patients):
+    A's is what to compare with.
     """
     make, draw = augmentation(config, method, generators, device), affine(config, device)
 
@@ -139,6 +139,6 @@ def realism(config, method, generators, images, labels, real, device):
         return augment.warp(chosen, draw(n))
 
     D = discriminator(config, device)
-    optimiser, seen = Adam(D.parameters(), lr=config.learning_rate), len(real) * 4 // 5
-    tests = real_of(real[seen:], JUDGED), fake(JUDGED)
-    return realism_auc(D, optimiser, lambda: real_of(real[:seen]), fake, *tests, config.realism_steps)
+    optimiser = Adam(D.parameters(), lr=config.learning_rate)
+    tests = real_of(unseen, JUDGED), fake(JUDGED)
+    return realism_auc(D, optimiser, lambda: real_of(real), fake, *tests, config.realism_steps)
