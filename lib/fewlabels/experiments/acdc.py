@@ -191,6 +191,22 @@ def dice(method, cohort, patients, device):
     return scores
 
 
+def measures(config, run, cohort, generators, device):
+    """What a row's generators make of the labelled images, and how well its images are told from real ones."""
+    split, seed = acdc.splits(cohort.ids, run.labels, run.split), seed_of(run.seed, run.split, run.labels, "measures")
+    images, labels = (t[cohort.index(split.labelled)].to(device) for t in (cohort.images, cohort.labels))
+    torch.manual_seed(seed)
+    found = rows.of_generators(config, generators, images, device)
+    if config.realism_steps and rows.parts(run.method)[0][0] == "A":
+        others = patients(split.unlabelled)[4::5]  # one of each group is kept to judge by
+        unseen = torch.tensor([name.split("/")[0] in others for name in split.unlabelled])
+        index = cohort.index(split.unlabelled)
+        real = [cohort.images[index[chosen]].to(device) for chosen in (~unseen, unseen)]
+        torch.manual_seed(seed)  # the same discriminator in every row
+        found["realism_auc"] = rows.realism(config, run.method, generators, images, labels, *real, device)
+    return found
+
+
 def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     """One run of the grid: Dice per test patient and structure, what its generators make, its history.
 
@@ -201,15 +217,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     test = patients(split.test)
     scores = torch.tensor(dice(method, cohort, test, device), dtype=torch.float64)
     overall = {"validation_dice": max(entry["validation"] for entry in history) / 100}
-    images, labels = (t[cohort.index(split.labelled)].to(device) for t in (cohort.images, cohort.labels))
-    torch.manual_seed(seed_of(run.seed, run.split, run.labels, "measures"))
-    overall |= rows.of_generators(config, generators, images, device)
-    if config.realism_steps and rows.parts(run.method)[0][0] == "A":
-        others = patients(split.unlabelled)[4::5]  # one of each group
-        kept = torch.tensor([name.split("/")[0] in others for name in split.unlabelled])
-        index = cohort.index(split.unlabelled)
-        real, unseen = (cohort.images[index[chosen]].to(device) for chosen in (~kept, kept))
-        overall["realism_auc"] = rows.realism(config, run.method, generators, images, labels, real, unseen, device)
+    overall |= measures(config, run, cohort, generators, device)
     return {
         "subjects": test,
         "scores": {
