@@ -601,6 +601,13 @@ def test_claim_14_says_the_supervised_row(supervised, gain, expected):
     assert re.search(rf"; beside it Adv Tr SL - A \{supervised:+.3f} at 1 .*\{supervised:+.3f} at 3 ", judged.ours)
 
 
+@pytest.mark.parametrize(("gain", "expected"), [(0.05, INCONCLUSIVE), (0.051, CONTRADICTED)])
+def test_claim_14_either_contradicts_from_005(gain, expected):
+    """Where the other N_L does not support."""
+    assert verdict(14, dices({"Adv Tr SSL": {1: gain, 3: unsure(0.06)}, "A": 0})) == expected
+    assert verdict(14, dices({"Adv Tr SSL": {1: unsure(0.06), 3: gain}, "A": 0})) == expected
+
+
 def test_claim_14_p_is_of_more_than_005():
     judged = found(14, dices({"Adv Tr SSL": {1: unsure(0.1), 3: unsure(0.2, 0.45)}, "A": 0}))
     assert judged.test == "Wilcoxon signed-rank, one-sided, of more than 0.05"
@@ -622,6 +629,8 @@ OTHERS = ("A", "A+RD", "A+RI", "A+Mixup", "Adv Tr SSL")
         (unsure(0.11), 0.1, INCONCLUSIVE),
         (unsure(0.1), 0.11, INCONCLUSIVE),
         (0.1, 0.11, CONTRADICTED),
+        (np.repeat([[0.0]] * 5 + [[0.1]], 3, axis=1), 0, INCONCLUSIVE),  # from 0 on
+        (np.repeat([[0.0]] * 5 + [[-0.1]], 3, axis=1), 0, INCONCLUSIVE),
     ],
 )
 def test_claim_15(at_1, at_3, expected):
@@ -635,6 +644,14 @@ def test_claim_15_is_against_the_mean_of_five(other):
     judged = found(15, dices(rows), alone)
     assert judged.verdict == SUPPORTED
     assert judged.ours == ("ahead by +0.110 at 1 and +0.100 at 3: difference +0.010 (95 % interval +0.010 to +0.010)")
+
+
+def test_claim_15_is_over_subjects_of_both():
+    scores = dices({"A+GD+GI": {1: 0.11, 3: 0.1}} | dict.fromkeys(OTHERS, 0))
+    lost = scores[(scores["labels"] == 1) | (scores["subject"] != "patient002")]
+    both = scores[scores["subject"] != "patient002"]
+    assert (found(15, lost).verdict, found(15, lost).n) == (SUPPORTED, 5)
+    assert found(15, lost).ours.split(": ")[1] == found(15, both).ours.split(": ")[1]
 
 
 def test_claim_15_interval():
@@ -694,7 +711,9 @@ def test_claim_16_reads_the_generators_own_amount():
     alone = each("A+GD", 1, "mean_abs_v", [0.001] * 3).assign(seed=1)
     assert found(16, scores, alone) == judged
     paired = [alone, each(NO_BIG["A+GD"], 1, "mean_abs_v", [0.001] * 3).assign(seed=1)]
-    assert verdict(16, scores, *paired) == INCONCLUSIVE
+    uneven = found(16, amounts({("A+GD", 1): [0.2, 0.1, 0.3]}), *paired)
+    assert (uneven.verdict, uneven.n) == (INCONCLUSIVE, 3)
+    assert "A+GD at 1 0.12 without and 0.7 with, ratio up to 1.00; " in uneven.ours
 
 
 def seen(gains, changed, default=0.5):
@@ -732,6 +751,8 @@ def test_claim_17_at_both():
     assert judged.ours.startswith("AUC: A+GD 0.990 at 1 and 0.990 at 3; A+GI 0.500 at 1 and 0.500 at 3; ")
     assert ". Dice: A+GD - A +0.100 at 1 (p 0.016" in judged.ours
     assert judged.p == pytest.approx(stats.wilcoxon(0.1 + 0.45 * SPREAD, alternative="greater").pvalue)
+    clearest = seen({"A+GD": 0.1, "A+GI": unsure(0.1)}, {(row, n): high for row in ("A+GD", "A+GI") for n in (1, 3)})
+    assert found(17, *clearest).p == 1 / 64
     assert found(17, *seen(gains, {("A+GD", 1): high})).p is None
 
 
