@@ -24,7 +24,7 @@
 #
 # The task pulls the field towards what S can learn from, D towards images that look like those of other patients,
 # $\mathcal L_{big}$ away from doing nothing. In the released code the first term has no gradient in $w_G$. This
-# notebook shows, on **phantoms** in two minutes of one CPU core, what the generators make and what that term changes.
+# notebook shows, on **phantoms** in a minute of one CPU core, what the generators make and what that term changes.
 
 # %%
 import sys
@@ -52,7 +52,7 @@ seed = 0  # of weights, batches and random vectors
 
 # %%
 torch.set_num_threads(1)
-config = params.load(CHECKOUT / "params/acdc/quick.yaml")[1].model_copy(update={"warm_up": warm_up})
+config = params.load(CHECKOUT / "params/acdc/quick.yaml")[1].model_copy(update={"warm_up": warm_up, "batch_size": 10})
 cohort = experiment.load(config)
 split = acdc.splits(cohort.ids, 1, 1)
 labelled, everyone = cohort.index(split.labelled), cohort.index(split.labelled + split.unlabelled)
