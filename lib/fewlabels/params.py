@@ -66,3 +66,13 @@ def load(path):
     if config.profile != Path(path).stem:
         raise BadInput(f"{path}: profile", f"the file's name, {Path(path).stem!r}", repr(config.profile))
     return experiment, config
+
+
+def check_grid(config, lists, may_be_empty=()):
+    """ValueError if one of a config's lists that span its grid has a value twice, or none where it must have one."""
+    for key in lists:
+        values = getattr(config, key)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{key}: expected each value once, found {values}")
+        if not values and key not in may_be_empty:
+            raise ValueError(f"{key}: expected at least one value, found none")

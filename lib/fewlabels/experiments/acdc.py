@@ -11,6 +11,7 @@ from fewlabels import metrics
 from fewlabels.data import acdc
 from fewlabels.experiments import acdc_rows as rows
 from fewlabels.experiments.acdc_tables import METHODS, PAPER, tables
+from fewlabels.params import check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 
@@ -57,12 +58,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self):
-        for key in LISTS:
-            values = getattr(self, key)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: expected each value once, found {values}")
-            if not values and not key.startswith("extra"):
-                raise ValueError(f"{key}: expected at least one value, found none")
+        check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_splits"))
         if both := set(self.methods) & set(self.extra_methods):
             raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
         if bool(self.extra_methods) != bool(self.extra_splits):

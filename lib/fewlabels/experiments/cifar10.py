@@ -12,6 +12,7 @@ from fewlabels.data import cifar10
 from fewlabels.experiments.cifar10_tables import METHODS, PAPER, TRANSFORMS, of_curve, tables
 from fewlabels.methods.consistency import KL_CLIP, PredictionConsistency
 from fewlabels.models.convsmall import ConvSmall
+from fewlabels.params import check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 
@@ -64,12 +65,7 @@ class Config(BaseModel):
         for mode in self.modes:
             if mode not in MODES and (not set(parts := mode.split("+")) <= {*SWITCHES} or len({*parts}) < len(parts)):
                 raise ValueError(f"modes: expected corrected, legacy or {' + '.join(SWITCHES)}, found {mode!r}")
-        for key in LISTS:
-            values = getattr(self, key)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: expected each value once, found {values}")
-            if not values and key != "noise_seeds":
-                raise ValueError(f"{key}: expected at least one value, found none")
+        check_grid(self, LISTS, may_be_empty=("noise_seeds",))
         if len({switches(mode) for mode in self.modes}) < len(self.modes):
             raise ValueError(f"modes: expected each set of switches once, found {self.modes}")
         if "noise" in self.transforms and not self.noise_seeds:

@@ -12,6 +12,7 @@ from fewlabels.data import jsrt
 from fewlabels.experiments.jsrt_tables import METHODS, PAPER, STOP_GRADIENT, evaluate, tables
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
+from fewlabels.params import check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
@@ -69,12 +70,7 @@ class Config(BaseModel):
         for key in ("labels", "stop_gradient_labels", "matched_validation_labels"):
             if too_many := [n for n in getattr(self, key) if n > self.train_images]:
                 raise ValueError(f"{key}: expected at most train_images = {self.train_images}, found {too_many[0]}")
-        for key in LISTS:
-            values = getattr(self, key)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: expected each value once, found {values}")
-            if not values and key not in ("stop_gradient_labels", "matched_validation_labels"):
-                raise ValueError(f"{key}: expected at least one value, found none")
+        check_grid(self, LISTS, may_be_empty=("stop_gradient_labels", "matched_validation_labels"))
         if len(self.amplitude) > 1 and (len(self.labels) > 1 or self.matched_validation_labels):
             raise ValueError(
                 "amplitude: expected one, or several with one count of labels and no Table 2, found several"
