@@ -104,10 +104,10 @@ def learning_curves(histories, title=""):
     return figure
 
 
-def by_structure(table, columns, title="", xlabel="IoU (%)"):
-    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open).
+def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
+    """One panel a structure, or whatever a column is: each row's value of ours (filled, ± sd) and of the paper (open).
 
-    `table` as `tables.beside_paper` gives it.
+    `table` as `tables.beside_paper` gives it; `spread`: of what the sd is.
     """
     rows = list(dict.fromkeys(table["row"]))
     figure, axes = plt.subplots(
@@ -121,7 +121,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)"):
             part["ours_mean"][ours],
             y[ours],
             xerr=part["ours_sd"][ours].fillna(0),
-            label="ours, ± sd of images",
+            label=f"ours, ± sd of {spread}",
             **style,
         )
         style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
@@ -265,4 +265,39 @@ def by_volumes(table, structures, title=""):
     )
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
+    return figure
+
+
+def challenge(histories, title=""):
+    """T's loss on what each generator makes and on random transformations of the same RMS, and that RMS, against the
+    step, for `{name: history}` as `methods.challenge.hardness` makes it: a row a method, a column a kind."""
+    kinds = {
+        name: [key.removeprefix("rms_") for key in of[0] if key.startswith("rms_")] for name, of in histories.items()
+    }
+    columns = list(dict.fromkeys(kind for of in kinds.values() for kind in of))
+    figure, axes = plt.subplots(
+        len(histories), len(columns), figsize=(2.9 * len(columns), 2.2 * len(histories)), squeeze=False, sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    for of_method, (name, history) in zip(axes, histories.items(), strict=True):
+        frame = pd.DataFrame(history)
+        for axis, kind in zip(of_method, columns, strict=True):
+            if kind not in kinds[name]:
+                axis.axis("off")
+                continue
+            lines = {"as it is": "clean", "G's": kind, "random, same RMS": f"random_{kind}"}
+            for colour, (label, key) in zip((COLOURS[7], COLOURS[3], COLOURS[0]), lines.items(), strict=True):
+                axis.plot(frame["step"], frame[f"loss_of_{key}"], color=colour, label=label)
+            rms = axis.twinx()
+            rms.plot(frame["step"], frame[f"rms_{kind}"], color="grey", linestyle=":", label="RMS (right)")
+            rms.tick_params(labelsize=7, colors="grey")
+            rms.set_ylim(bottom=0)
+            axis.set_title(f"{name}: {kind}", fontsize=8)
+            axis.set_xlabel("step")
+        of_method[0].set_ylabel("loss of T")
+    shown = [axis for axis in figure.axes if axis.get_legend_handles_labels()[0]]
+    labels = {label: handle for axis in shown for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure, right=False)
     return figure
