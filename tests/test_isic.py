@@ -23,8 +23,10 @@ LABELS = [1, 0, 6, 2, 3, 5, 4, 1, 1]
 IDS = [f"ISIC_00243{i:02}" for i in (6, 7, 8, 9, 10, 25, 30, 31, 47)]
 LESIONS = [f"HAM_000{i:04}" for i in (118, 9, 2730, 1466, 2761, 5132, 1396, 118, 4234)]
 DX = dict(zip(LABELS, "nv mel vasc bcc akiec df bkl".split()))
-# Who is tested in fold 0 of the cohort made below; results would not be comparable if it changed.
+# Who is tested in fold 0 of the cohort made below, and who is among 14 labelled ones of fold 1 with seed 1; results
+# would not be comparable if it changed.
 PINNED = ("ISIC_0000001", "ISIC_0000014", "ISIC_0000017", "ISIC_0000019", "ISIC_0000021", "ISIC_0000030")
+PINNED_14 = ("ISIC_0000040", "ISIC_0000065", "ISIC_0000081", "ISIC_0000099")
 
 
 # ---- files as others make them ----
@@ -563,6 +565,7 @@ def test_seeds_and_folds_differ_and_are_pinned():
     splits = {(fold, seed): isic.splits(ids, labels, groups, fold, seed=seed) for fold in (0, 1) for seed in (0, 1)}
     assert len({split.test for split in splits.values()}) == 4
     assert splits[0, 0].test[:6] == PINNED
+    assert isic.splits(ids, labels, groups, 1, seed=1, most=14).labelled[:4] == PINNED_14
     assert splits[0, 0] == isic.splits(tuple(ids), np.array(labels), tuple(groups), fold=0)
     assert len(isic.splits(ids, labels, groups, 1, folds=2).test) == pytest.approx(len(ids) / 2, abs=3)
 

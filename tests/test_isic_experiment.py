@@ -256,7 +256,7 @@ def test_a_sweep_and_its_report(cohort, tmp_path):
 def test_overhead_is_search_and_training_over_no_augmentation():
     config = tiny(rand_augment=[[1, 5], [1, 10], [2, 5]], steps=100, epochs=2, steps_generator=50)
     seconds = {"no-aug": 2.0, "RandAug": 3.0, "Fast AA": 2.4, isic_overhead.GENERATOR: 5.0, "cGAN": 2.2, "Comb": 4.0}
-    found = isic_overhead.table(config, seconds).set_index("method")
+    found = isic_overhead.table(config, seconds, dict.fromkeys(seconds, 1.0)).set_index("method")
     assert found.loc["RandAug", ["search", "training", "total"]].tolist() == pytest.approx([4.5, 1.5, 6.0])
     assert found.loc["Fast AA", "total"] == pytest.approx(1 + 1.2)
     assert found.loc["cGAN", ["search", "total"]].tolist() == pytest.approx([2.5, 3.6])
@@ -268,3 +268,9 @@ def test_one_step_of_every_method_can_be_timed(cohort):
     assert list(steps) == list(isic_overhead.METHODS)
     seconds = isic_overhead.seconds_of(steps, 1, "cpu")
     assert all(value > 0 for value in seconds.values())
+
+
+def test_memory_is_what_is_kept_for_the_backward_pass():
+    x, w = torch.rand(1000, requires_grad=True), torch.rand(1000, requires_grad=True)
+    kept = isic_overhead.memory_of(lambda: (x * w).sin().sum().backward(), "cpu")
+    assert kept == pytest.approx(3 * 4000 / 2**20)  # x, w and what sin was taken of

@@ -110,8 +110,13 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
     `table` as `tables.beside_paper` gives it; `spread`: of what the sd is.
     """
     rows = list(dict.fromkeys(table["row"]))
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)), sharey=True, layout="constrained"
+    figure, [axes] = plt.subplots(
+        1,
+        len(columns),
+        figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, column in zip(axes, columns, strict=True):
         part = table[table["column"] == column].set_index("row").reindex(rows)
@@ -124,8 +129,9 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
             label=f"ours, ± sd of {spread}",
             **style,
         )
-        style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
-        axis.plot(part["paper_mean"][paper], y[paper], **style)
+        if paper.any():
+            style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
+            axis.plot(part["paper_mean"][paper], y[paper], **style)
         axis.grid(axis="y", linewidth=0.4)
         axis.set(xlabel=xlabel, yticks=y, yticklabels=rows)
         axis.set_title(column, fontsize=8)
@@ -270,33 +276,32 @@ def by_volumes(table, structures, title=""):
 
 def challenge(histories, title=""):
     """T's loss on what each generator makes and on random transformations of the same RMS, and that RMS, against the
-    step, for `{name: history}` as `methods.challenge.hardness` makes it: a row a method, a column a kind."""
-    kinds = {
-        name: [key.removeprefix("rms_") for key in of[0] if key.startswith("rms_")] for name, of in histories.items()
-    }
-    columns = list(dict.fromkeys(kind for of in kinds.values() for kind in of))
-    figure, axes = plt.subplots(
-        len(histories), len(columns), figsize=(2.9 * len(columns), 2.2 * len(histories)), squeeze=False, sharex=True,
-        layout="constrained",
-    )  # fmt: skip
-    for of_method, (name, history) in zip(axes, histories.items(), strict=True):
-        frame = pd.DataFrame(history)
-        for axis, kind in zip(of_method, columns, strict=True):
-            if kind not in kinds[name]:
-                axis.axis("off")
-                continue
-            lines = {"as it is": "clean", "G's": kind, "random, same RMS": f"random_{kind}"}
-            for colour, (label, key) in zip((COLOURS[7], COLOURS[3], COLOURS[0]), lines.items(), strict=True):
-                axis.plot(frame["step"], frame[f"loss_of_{key}"], color=colour, label=label)
+    step, for `{method: history}` as `methods.challenge.hardness` makes it: a column a kind, below one another the
+    methods that have it."""
+    shown = {}
+    for name, history in histories.items():
+        for key in history[0]:
+            if key.startswith("rms_"):
+                shown.setdefault(key.removeprefix("rms_"), []).append(name)
+    rows = max(map(len, shown.values()))
+    size = (2.9 * len(shown), 2.2 * rows + 0.5)
+    figure, axes = plt.subplots(rows, len(shown), figsize=size, squeeze=False, sharex=True, layout="constrained")
+    lines = {"as it is": ("clean", 7), "G's": ("{}", 3), "random, same RMS": ("random_{}", 0)}
+    for of_kind, (kind, names) in zip(axes.T, shown.items(), strict=True):
+        for axis, name in zip(of_kind, names, strict=False):
+            frame = pd.DataFrame(histories[name])
+            for label, (key, colour) in lines.items():
+                axis.plot(frame["step"], frame[f"loss_of_{key.format(kind)}"], color=COLOURS[colour], label=label)
             rms = axis.twinx()
             rms.plot(frame["step"], frame[f"rms_{kind}"], color="grey", linestyle=":", label="RMS (right)")
             rms.tick_params(labelsize=7, colors="grey")
             rms.set_ylim(bottom=0)
             axis.set_title(f"{name}: {kind}", fontsize=8)
-            axis.set_xlabel("step")
-        of_method[0].set_ylabel("loss of T")
-    shown = [axis for axis in figure.axes if axis.get_legend_handles_labels()[0]]
-    labels = {label: handle for axis in shown for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        of_kind[-1].set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss of T")
+    found = [axis.get_legend_handles_labels() for axis in figure.axes]
+    labels = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
     figure.legend(labels.values(), labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=9)
     sns.despine(figure, right=False)

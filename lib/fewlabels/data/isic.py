@@ -132,7 +132,7 @@ def splits(ids, labels, groups, fold, folds=5, seed=0, most=None):
 
 def prepare(root, out):
     """Writes all that `load(root)` needs, the JPEG and PNG files as they are, to one file `out`; `load(out, size)`
-    then gives the same bits. It is as large as those files (the copy's: 43 MB; the official ones': gigabytes).
+    then gives the same bits. It is about as large as those files (the copy's: 37 MB; the official ones': gigabytes).
 
     Returns the SHA-256 of the content (that of `check`). Raises `BadInput` as `load` does.
     """

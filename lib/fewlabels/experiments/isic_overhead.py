@@ -62,7 +62,24 @@ def seconds_of(steps, repeats, device):
     return {name: float(np.median(times[1:])) for name, times in taken.items()}
 
 
-def table(config, seconds):
+def memory_of(step, device):
+    """What a step holds at its height, in MB: on CUDA the peak of what is allocated, else what is kept for backward."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        step()
+    return sum(kept.values()) / 2**20
+
+
+def table(config, seconds, memory):
     """Table 1: search and training of each method as multiples of training without augmentation; the paper's beside.
 
     From the time of single steps and the number of each kind that `config` asks for. Fast AA's search trains once more;
@@ -82,8 +99,10 @@ def table(config, seconds):
         if name != GENERATOR:
             paper = hours[names.get(name, name)] / hours["no-aug"]
             found = search.get(name, 0.0)
-            lines.append((name, 1000 * seconds[name], found, ratio[name], found + ratio[name], paper))
-    return pd.DataFrame(lines, columns=["method", "ms a step", "search", "training", "total", "paper, total"])
+            total = found + ratio[name]
+            lines.append((name, 1000 * seconds[name], memory[name], found, ratio[name], total, paper))
+    columns = ["method", "ms a step", "MB a step", "search", "training", "total", "paper, total"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def markdown(costs, config, cohort, device):
@@ -94,10 +113,9 @@ def markdown(costs, config, cohort, device):
         "Table 1 of Gao et al. 2021: search and training as multiples of training without augmentation. Medians of "
         f"single steps in turn. {config.backbones[0]}, {images}, G of {config.generator_width} and D of "
         f"{config.discriminator_width} channels; {machine['device']}; profile `{config.profile}`, data "
-        f"{cohort.meta['data']}."
+        f"{cohort.meta['data']}. MB: the peak on CUDA, else what a step keeps for its backward pass."
     )
     lines = [f"| {' | '.join(costs.columns)} |", "|---" * len(costs.columns) + "|"]
-    lines += [
-        f"| {row[0]} | {row[1]:.0f} | " + " | ".join(f"{v:.2f}" for v in row[2:]) + " |" for row in costs.to_numpy()
-    ]
+    for name, *values in costs.itertuples(index=False):
+        lines.append(f"| {name} | " + " | ".join(f"{v:.3g}" for v in values) + " |")
     return caption + "\n\n" + "\n".join(lines) + "\n"

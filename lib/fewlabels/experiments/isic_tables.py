@@ -19,8 +19,9 @@ def tables(config, scores):
     runs = bmca[bmca["method"].isin((*OTHERS, *OURS))].groupby(["method", "backbone", "fold", "seed"])["value"].mean()
     values = published_values(PAPER, "Figure 3 left (BMCA)")
     left = beside_paper(summarise(runs, column="backbone"), values, (*OTHERS, *OURS), config.backbones)
-    said = "Left: the paper has a bar chart without numbers but for EfficientNet-B2. " + of_search(config)
-    show_left = lambda caption: markdown(left, "Method", title.format(said) + caption, digits=3)  # noqa: E731
+    left_title = title.format(
+        "Left: the paper has a bar chart without numbers but for Comb with EfficientNet-B2. " + of_search(config)
+    )
 
     parts = bmca["method"].str.extract(r"^(?P<row>\w+)(?: \((?P<column>.+)\))?$")
     ablated = bmca.assign(row=parts["row"], column=parts["column"].fillna("with both"))
@@ -31,8 +32,14 @@ def tables(config, scores):
     columns = [*ABLATIONS, "with both"]
     right = beside_paper(summarise(runs, "row", "column"), values, OURS, columns)
     said = f"Right: {', '.join(config.backbones)}; the paper EfficientNet-B2; `with both` on the folds of the others."
-    show_right = lambda caption: markdown(right, "Method", title.format(said) + caption, digits=3, columns=columns)  # noqa: E731
-    return {"figure3_left": (left, show_left), "figure3_right": (right, show_right)}
+    right_title = title.format(said)
+    return {
+        "figure3_left": (left, lambda caption: markdown(left, "Method", left_title + caption, digits=3)),
+        "figure3_right": (
+            right,
+            lambda caption: markdown(right, "Method", right_title + caption, digits=3, columns=columns),
+        ),
+    }
 
 
 def of_search(config):

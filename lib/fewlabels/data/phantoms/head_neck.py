@@ -142,7 +142,9 @@ def _frame(rng, spacing, size):
         step = np.eye(3)
         step[[a, a, b, b], [a, b, a, b]] = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
         turn = turn @ step
-    stretch = np.clip(rng.normal(1, 0.045) * rng.normal(1, 0.025, 3), 0.88, 1.08)  # one is large, or long in the face
+    stretch = np.clip(
+        rng.normal(1.02, 0.045) * rng.normal(1, 0.025, 3), 0.89, 1.09
+    )  # one is large, or long in the face
     place = np.einsum("ij,j...->i...", turn / stretch[:, None], place - shift[:, None, None, None]).astype(np.float32)
     place[0] += MIDDLE
     place[1] += 5
@@ -327,13 +329,13 @@ def _mouth(rng, paint, f, sides):
 
 
 def _artefacts(rng, hu, f, spacing):
-    """Beam hardening between the petrous bones, streaks from fillings in a third of patients, quantum noise."""
+    """Beam hardening between the petrous bones, streaks from fillings in two of five patients, quantum noise."""
     hu -= rng.uniform(2, 10) * _bell(f.z - 3, 6) * _bell(f.y - 3, 7) * _bell(f.x, 45)
-    for _ in range(rng.integers(1, 4) if rng.random() < 1 / 3 else 0):
+    for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):
         z, y, x = -64 + rng.uniform(-6, 6), rng.uniform(-80, -50), rng.choice([-1, 1]) * rng.uniform(16, 28)
         radius, angle = np.hypot(f.y - y, f.x - x), np.arctan2(f.y - y, f.x - x)
         rays = np.cos(rng.integers(5, 9) * angle + rng.uniform(0, 6)) + np.cos(13 * angle + rng.uniform(0, 6))
-        streaks = rng.uniform(60, 200) * rays * np.exp(-radius / 50) * _bell(f.z - z, 6)
+        streaks = rng.uniform(80, 250) * rays * np.exp(-radius / 50) * _bell(f.z - z, 6)
         hu += np.where(hu > -900, streaks, 0.4 * streaks)
         hu += 3000 * np.clip(0.5 + (4 - np.hypot(radius, f.z - z)) / 4, 0, 1)
     noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), (0, 0.6, 0.6))
