@@ -354,6 +354,14 @@ def p_of(d):
     return stats.wilcoxon(np.round(d, 6), alternative="greater").pvalue
 
 
+def test_ties_are_ties():
+    """Differences that floats make unequal: 0.6 - 0.5 and 0.63 - 0.53."""
+    d = np.array([0.1, 0.1, -0.1, 0.1, 0.1])
+    judged = found(7, gained({"Comb": d, **dict.fromkeys(SINGLES, np.zeros(5))}))
+    assert judged.p == p_of(d)
+    assert judged.p != pytest.approx(stats.wilcoxon(d + 1e-9 * np.arange(5), alternative="greater").pvalue)
+
+
 # ---- skin lesions: each rule at its edges ----
 
 UP, DOWN = 0.02, -0.02
@@ -495,6 +503,7 @@ def test_claim_03(method, place, gain, expected):
         (-0.01, SUPPORTED),
         (unsure(0), SUPPORTED),
         (unsure(0.01), SUPPORTED),
+        (np.array([261, -203, 346, 379, -283]) / 1e4, SUPPORTED),  # in floats the mean is 0.010000000000000002
         (0.0101, CONTRADICTED),
         (unsure(0.0101), INCONCLUSIVE),
         (-0.0101, INCONCLUSIVE),  # lower

@@ -197,6 +197,31 @@ def test_melanomas_are_dark_and_of_several_colours(even):
     assert spread[MEL] > 1.2 * spread[NV]
 
 
+def absorbed_deep_inside(image, mask):
+    """Logarithm of green, and the pixels away from the border, which may be soft."""
+    return image[1].clamp(min=0.02).log().numpy(), ndimage.binary_erosion(mask, iterations=2)
+
+
+def test_melanomas_are_patchy_and_angiomas_are_of_lacunae(even):
+    def patchy(image, mask):
+        """What no tilted plane explains of the shades, single pixels and meshes of a network blurred away."""
+        log, deep = absorbed_deep_inside(image, mask)
+        shade, at = ndimage.gaussian_filter(log, 2)[deep], np.argwhere(deep)
+        plane = np.column_stack([at, np.ones(len(at))])
+        return (shade - plane @ np.linalg.lstsq(plane, shade)[0]).std() if len(at) > 20 else 0.0
+
+    values = medians(even, patchy)
+    assert np.argmax(values) == MEL
+    assert values[MEL] > 1.6 * values[NV]
+
+    def spotted(image, mask):
+        log, deep = absorbed_deep_inside(image, mask)
+        return log[deep].std() if deep.sum() > 20 else 0.0
+
+    values = medians(even, spotted)
+    assert values[VASC] > 1.3 * values[DF]
+
+
 def test_melanomas_are_asymmetric(even):
     def asymmetry(image, mask):
         """Difference of grey between halves of the mask, across the line through its middle that parts it most."""
@@ -231,6 +256,49 @@ def test_basal_cell_carcinomas_have_something_blue(even):
 
     values = medians(even, bluest)
     assert values[BCC] > max(values[NV], values[BKL]) + 0.08
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """without(name): a cohort as it is, and as it would be if a function painted nothing (but drew as many numbers)."""
+    monkeypatch.setattr(module, "COUNTS", (1,) * 7)
+
+    def both(name, nothing):
+        usual, original = skin(210, seed=8, size=32), getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *arguments: nothing(original, arguments))
+        bare = skin(210, seed=8, size=32)
+        changed = (usual.images - bare.images).abs().amax((1, 2, 3)) > 0.02
+        return usual, bare, changed
+
+    return both
+
+
+def test_vessels_are_red_and_in_lesions_of_basal_cell_carcinomas_above_all(without):
+    usual, bare, changed = without("_vessels", lambda paint, a: paint(*a[:-1], a[-1].clone()))
+    share = np.array([changed[rows_of(usual, value)].float().mean() for value in range(7)])
+    assert np.argmax(share) == BCC
+    assert share[BCC] > 0.3
+    assert share[NV] == 0
+    red, green, _ = (usual.images - bare.images)[changed].sum((0, 2, 3)).tolist()
+    assert green < 3 * red < 0  # blood takes green
+    masks = usual.meta["masks"][changed]
+    where = (usual.images - bare.images)[changed].abs().sum(1)
+    assert (where * masks).sum() > 0.8 * where.sum()
+
+
+def test_a_third_has_hairs_which_are_dark(without):
+    usual, bare, changed = without("_hairs", lambda paint, a: 0 * paint(*a))
+    assert 0.2 < changed.float().mean() < 0.45
+    assert float((usual.images - bare.images).max()) < 1e-5
+    assert float((usual.images - bare.images).min()) < -0.2
+
+
+def test_a_quarter_has_bubbles_with_a_bright_rim(without):
+    usual, bare, changed = without("_gel", lambda paint, a: (paint(a[0], a[1].clone(), *a[2:]), a[1])[1])
+    assert 0.12 < changed.float().mean() < 0.35
+    difference = (usual.images - bare.images)[changed]
+    assert difference.mean() > 0
+    assert difference.max() > 0.1
 
 
 def test_dermatofibromas_are_pale_in_the_middle(even):

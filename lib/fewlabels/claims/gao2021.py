@@ -290,7 +290,7 @@ def gao_21(scores):
     metric, table = ("mean_dice", "Table 2 (OAR)") if organs else ("bmca", "Figure 3 right (BMCA, EfficientNet-B2)")
     here = scores if organs else scores[scores["backbone"] == B2]
     here = here[(here["metric"] == metric) & (here["structure"] == "all")]
-    ours = here.groupby("method")["value"].mean().dropna()
+    ours = here.groupby("method")["value"].mean()
     cells = published_values("gao2021", table)
     whole = organs | (cells["column"] == "with both")
     cells["method"] = cells["row"].where(whole, cells["row"] + " (" + cells["column"] + ")")

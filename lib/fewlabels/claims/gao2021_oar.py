@@ -25,7 +25,7 @@ def paired(scores, columns, run, unit):
     overall = scores[scores["structure"] == "all"]
     values = overall.groupby([*run, "method", "metric"])["value"].mean().astype(float)
     wide = values.unstack(["method", "metric"]).reindex(columns=pd.MultiIndex.from_tuples(columns))
-    return wide.replace([np.inf, -np.inf], np.nan).dropna().groupby(unit).mean().round(DIGITS)
+    return wide.replace([np.inf, -np.inf], np.nan).dropna().groupby(unit).mean()
 
 
 def absent(scores, columns, among=None):
