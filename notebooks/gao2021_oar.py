@@ -144,11 +144,11 @@ corners = [[(n - p) // 2 for n, p in zip(config.grid, config.patch, strict=True)
 x = experiment.crops(cohort.images, index, corners, config.patch)
 t = oar_rows.targets_of(experiment.crops(cohort.labels, index, corners, config.patch), present[index])
 rows = {"as they are": (x, t)}
-rows |= {name: oar_rows.reduce_to(tuple(config.patch), name == "nnUNet Full")(x, t) for name in ("nnUNet Full",)}
+rows["nnUNet Full"] = oar_rows.reduce_to(tuple(config.patch), True)(x, t)
 fresh = oar_rows.adversarial(config, "Comb", oar_rows.target(config, len(cohort.classes), "cpu"), "cpu")
 with torch.no_grad():
     for G in fresh.G:
-        G.last.weight.normal_(std=0.1 if G.kind == "affine" else 0.03)
+        G.last.weight.normal_(std={"affine": 0.1, "deformation": 0.005, "appearance": 0.03}[G.kind])
         rows[f"G, {G.kind}"] = fresh.augment(G, x, t)[:2]
 middle = config.patch[0] // 2
 figure = plots.pictures(
@@ -208,19 +208,18 @@ if "Comb" in networks:
 
 # %%
 patient = split.test[0]
-native = torch.as_tensor(cohort.meta["native"][patient]).long()
-k = int((native > 0).sum((1, 2)).argmax())
-shown = {"truth": native}
+[place] = cohort.index([patient])
+shown = {"truth": cohort.labels[place]}
+k = int((shown["truth"] > 0).sum((1, 2)).argmax())
 for name, network in networks.items():
     T = oar_rows.target(config, len(cohort.classes), "cpu")
     ours = bool(gao_rows.kinds(name))
     method = oar_rows.adversarial(config, name, T, "cpu") if ours else oar_rows.plain(config, "Baseline", T)
     method.network.load_state_dict(network)
-    shown[name] = experiment.segment(method, cohort, patient, config, "cpu")
-blank = torch.zeros(len(shown), *native.shape[1:])  # outlines alone: the CT is on another grid
+    shown[name] = experiment.predict(method, cohort, patient, config, "cpu").argmax(0)
 figure = plots.pictures(
-    blank, torch.stack([labels[k] for labels in shown.values()]), list(shown), columns=5, classes=cohort.classes,
-    size=2.0, vmin=-1, vmax=0.2,
+    cohort.images[place, 0, k].repeat(len(shown), 1, 1), torch.stack([labels[k] for labels in shown.values()]),
+    list(shown), columns=5, classes=cohort.classes, size=2.0, **window,
 )  # fmt: skip
 with whole(folder / ("pictures" if real else "") / "figure6.png") as temporary:
     figure.savefig(temporary, format="png")

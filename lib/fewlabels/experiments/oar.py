@@ -163,13 +163,17 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return stage(run.id, lambda T: rows.cgan(config, T, generators, device), config.steps)
 
 
-def segment(method, cohort, patient, config, device):
-    """Labels of a patient on the grid of its files, int64: probabilities of windows half a patch apart, averaged."""
+def predict(method, cohort, patient, config, device):
+    """Probabilities of a patient `(classes, Z, Y, X)`: the means of windows half a patch apart."""
     [i] = cohort.index([patient])
     stride = [max(p // 2, 1) for p in config.patch]
     volume = cohort.images[i].to(device)
-    probabilities = sliding_window(lambda x: method.predict(x, len(x)), volume, config.patch, stride)
-    return oar.to_native(probabilities, patient, cohort).argmax(0).cpu()
+    return sliding_window(lambda x: method.predict(x, len(x)), volume, config.patch, stride)
+
+
+def segment(method, cohort, patient, config, device):
+    """Labels of a patient on the grid of its files, int64."""
+    return oar.to_native(predict(method, cohort, patient, config, device), patient, cohort).argmax(0).cpu()
 
 
 def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
