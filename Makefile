@@ -34,9 +34,10 @@ reproduce-isic: $(READY)  ## Gao et al. 2021: Figure 3, Table 1 (quick: on phant
 reproduce-oar: $(READY)  ## Gao et al. 2021: Table 2 (quick: on phantoms, minutes)
 	@$(RUN) notebooks params/oar/$(PROFILE).yaml
 
-test: $(READY)  ## all tests, the notebooks included
+test: $(READY)  ## all tests, the notebooks included, on two cores
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m pytest -q --nbval-lax --nbval-current-env tests notebooks
+	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
+	  --nbval-lax --nbval-current-env tests notebooks
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
