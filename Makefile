@@ -10,11 +10,12 @@ BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc test notebooks ledger check-data-jsrt check-data-cifar10 check-data-acdc bench
+.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc reproduce-isic reproduce-oar test notebooks ledger \
+  check-data-jsrt check-data-cifar10 check-data-acdc check-data-isic check-data-oar bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/, acdc/ (now $(or $(FEWLABELS_DATA),unset))"
+	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/, ... (now $(or $(FEWLABELS_DATA),unset))"
 
 env: $(READY)  ## the environment in .venv, from requirements.lock
 
@@ -27,9 +28,16 @@ reproduce-cifar10: $(READY)  ## Malfliet & Bakker 2021: Table 1, as published an
 reproduce-acdc: $(READY)  ## Chaitanya et al. 2019: Table 1 (quick: on phantoms, minutes)
 	@$(RUN) notebooks params/acdc/$(PROFILE).yaml
 
-test: $(READY)  ## all tests, the notebooks included
+reproduce-isic: $(READY)  ## Gao et al. 2021: Figure 3, Table 1 (quick: on phantoms, minutes)
+	@$(RUN) notebooks params/isic/$(PROFILE).yaml
+
+reproduce-oar: $(READY)  ## Gao et al. 2021: Table 2 (quick: on phantoms, minutes)
+	@$(RUN) notebooks params/oar/$(PROFILE).yaml
+
+test: $(READY)  ## all tests, the notebooks included, on two cores
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m pytest -q --nbval-lax --nbval-current-env tests notebooks
+	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
+	  --nbval-lax --nbval-current-env tests notebooks
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -46,6 +54,12 @@ check-data-cifar10: $(READY)  ## is DATA/cifar10 complete?
 
 check-data-acdc: $(READY)  ## is DATA/acdc complete?
 	@$(RUN) check-data acdc
+
+check-data-isic: $(READY)  ## is DATA/isic2018 or DATA/ham10000 complete?
+	@$(RUN) check-data isic
+
+check-data-oar: $(READY)  ## is DATA/pddca (or its stand-in, DATA/openkbp) complete?
+	@$(RUN) check-data oar
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
 	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench

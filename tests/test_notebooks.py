@@ -8,7 +8,7 @@ import jupytext
 import pytest
 
 from fewlabels import params
-from fewlabels.experiments import acdc, cifar10, jsrt
+from fewlabels.experiments import acdc, cifar10, isic, jsrt, oar
 from fewlabels.notebooks import execute, parameters
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -21,6 +21,8 @@ SWEEPS = {  # and whose config their parameters cell is
         "bortsova2019_amplitude": jsrt,
         "tudelft2021_table": cifar10,
         "chaitanya2019_table": acdc,
+        "gao2021_isic": isic,
+        "gao2021_oar": oar,
     }.items()
     if path.stem.startswith(start)
 }

@@ -15,16 +15,27 @@ from fewlabels.experiments.acdc_tables import TABLE_1
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
-# By the paper that a notebook's name begins with.
-EXPERIMENTS = {"bortsova2019": "jsrt", "tudelft2021": "cifar10", "chaitanya2019": "acdc"}
-NOTEBOOKS = [path for paper in EXPERIMENTS for path in sorted((ROOT / "notebooks").glob(f"{paper}_table*.py"))]
+# By how a notebook's name begins.
+EXPERIMENTS = {
+    "bortsova2019_table": "jsrt",
+    "tudelft2021_table": "cifar10",
+    "chaitanya2019_table": "acdc",
+    "gao2021_isic": "isic",
+    "gao2021_oar": "oar",
+}
+NOTEBOOKS = {
+    path: folder for start, folder in EXPERIMENTS.items() for path in sorted((ROOT / "notebooks").glob(f"{start}*.py"))
+}
 PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
     "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse"},
     "acdc": {"smoke", "quick", "lite", "paper"},
+    "isic": {"smoke", "quick", "lite", "paper"},
+    "oar": {"smoke", "quick", "lite", "paper"},
 }
 # Of quick and smoke, of the others.
 DATA = {"jsrt": ("phantom", "jsrt"), "cifar10": ("digits", "cifar10"), "acdc": ("phantom", "acdc")}
+DATA |= {name: ("phantom", name) for name in ("isic", "oar")}
 AMPLITUDE = "amplitude:\n- 2.0\n"  # as yaml.safe_dump writes it
 NO_TABLE = {"amplitude", "rates", "collapse"}  # profiles that answer a question of ours: no paper has a table of it
 
@@ -53,7 +64,9 @@ def test_the_profiles_are_there():
     for folder, profiles in PROFILES.items():
         assert profiles <= {path.stem for path in files_of(folder)}
     assert {path.stem for path in NOTEBOOKS} >= {"bortsova2019_table1", "bortsova2019_table2", "tudelft2021_table1"} | {
-        "chaitanya2019_table1"
+        "chaitanya2019_table1",
+        "gao2021_isic",
+        "gao2021_oar",
     }
 
 
@@ -147,7 +160,7 @@ def test_every_run_of_a_grid_has_its_own_name(path):
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=name)
 def test_the_notebook_has_the_same_parameters(script):
     source, values = parameters_cell(script)
-    folder = EXPERIMENTS[script.stem.split("_")[0]]
+    folder = NOTEBOOKS[script]
     module, config = params.load(ROOT / f"params/{folder}/smoke.yaml")
     assert values == config.model_dump()
     assert list(values) == list(module.Config.model_fields)

@@ -14,7 +14,7 @@ from pathlib import Path
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, results_root
 
-DATASETS = ("jsrt", "cifar10", "acdc")
+DATASETS = ("jsrt", "cifar10", "acdc", "isic", "oar")
 OPEN = ("cifar10",)  # those that may be fetched without registration
 LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
 

@@ -49,7 +49,7 @@ def published(paper):
 def published_values(paper, table):
     """The paper's numbers of one table as a frame: row, column, mean, sd."""
     rows = [value for value in published(paper)["values"] if value["table"] == table]
-    return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"])
+    return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"]).astype({"mean": float, "sd": float})
 
 
 def judge(paper, scores, data):

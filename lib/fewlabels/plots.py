@@ -104,14 +104,19 @@ def learning_curves(histories, title=""):
     return figure
 
 
-def by_structure(table, columns, title="", xlabel="IoU (%)"):
-    """One panel a structure: each row's value of ours (filled, ± sd) and of the paper (open).
+def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
+    """One panel a structure, or whatever a column is: each row's value of ours (filled, ± sd) and of the paper (open).
 
-    `table` as `tables.beside_paper` gives it.
+    `table` as `tables.beside_paper` gives it; `spread`: of what the sd is.
     """
     rows = list(dict.fromkeys(table["row"]))
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)), sharey=True, layout="constrained"
+    figure, [axes] = plt.subplots(
+        1,
+        len(columns),
+        figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, column in zip(axes, columns, strict=True):
         part = table[table["column"] == column].set_index("row").reindex(rows)
@@ -121,11 +126,12 @@ def by_structure(table, columns, title="", xlabel="IoU (%)"):
             part["ours_mean"][ours],
             y[ours],
             xerr=part["ours_sd"][ours].fillna(0),
-            label="ours, ± sd of images",
+            label=f"ours, ± sd of {spread}",
             **style,
         )
-        style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
-        axis.plot(part["paper_mean"][paper], y[paper], **style)
+        if paper.any():
+            style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
+            axis.plot(part["paper_mean"][paper], y[paper], **style)
         axis.grid(axis="y", linewidth=0.4)
         axis.set(xlabel=xlabel, yticks=y, yticklabels=rows)
         axis.set_title(column, fontsize=8)
@@ -265,4 +271,38 @@ def by_volumes(table, structures, title=""):
     )
     figure.suptitle(title, fontsize=9)
     sns.despine(figure)
+    return figure
+
+
+def challenge(histories, title=""):
+    """T's loss on what each generator makes and on random transformations of the same RMS, and that RMS, against the
+    step, for `{method: history}` as `methods.challenge.hardness` makes it: a column a kind, below one another the
+    methods that have it."""
+    shown = {}
+    for name, history in histories.items():
+        for key in history[0]:
+            if key.startswith("rms_"):
+                shown.setdefault(key.removeprefix("rms_"), []).append(name)
+    rows = max(map(len, shown.values()))
+    size = (2.9 * len(shown), 2.2 * rows + 0.5)
+    figure, axes = plt.subplots(rows, len(shown), figsize=size, squeeze=False, sharex=True, layout="constrained")
+    lines = {"as it is": ("clean", 7), "G's": ("{}", 3), "random, same RMS": ("random_{}", 0)}
+    for of_kind, (kind, names) in zip(axes.T, shown.items(), strict=True):
+        for axis, name in zip(of_kind, names, strict=False):
+            frame = pd.DataFrame(histories[name])
+            for label, (key, colour) in lines.items():
+                axis.plot(frame["step"], frame[f"loss_of_{key.format(kind)}"], color=COLOURS[colour], label=label)
+            rms = axis.twinx()
+            rms.plot(frame["step"], frame[f"rms_{kind}"], color="grey", linestyle=":", label="RMS (right)")
+            rms.tick_params(labelsize=7, colors="grey")
+            rms.set_ylim(bottom=0)
+            axis.set_title(f"{name}: {kind}", fontsize=8)
+        of_kind[-1].set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss of T")
+    found = [axis.get_legend_handles_labels() for axis in figure.axes]
+    labels = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure, right=False)
     return figure

@@ -14,7 +14,7 @@ from fewlabels.paths import CHECKOUT, is_checkout
 
 PACKAGES = (
     "fewlabels torch torchvision numpy numba scipy scikit-learn pandas pillow pydantic elasticdeform SimpleITK "
-    "matplotlib papermill jupytext"
+    "batchgenerators optuna matplotlib papermill jupytext"
 ).split()
 CODE = ("lib", "params", "notebooks/*.py", "requirements.lock")  # a change in these makes a result "dirty"
 

@@ -63,7 +63,8 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run", desc=folder.name, **calm) as bar:
 
         def report(stage, step, steps, entry):
-            bar.set_postfix_str(f"{stage} {step}/{steps}, validation {entry['validation']:.1f}", refresh=False)
+            score = f", validation {entry['validation']:.1f}" if "validation" in entry else ""
+            bar.set_postfix_str(f"{stage} {step}/{steps}{score}", refresh=False)
             bar.update(0)
 
         for run in missing:

@@ -41,6 +41,22 @@ def seed_of(*parts):
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
 
 
+def cosine(optimiser, steps):
+    """The learning rates of an optimiser of Adam's kind fall along half a cosine to 0 at its step `steps`.
+
+    Where it is, is read from the optimiser's own state, which a checkpoint holds. Returns the optimiser.
+    """
+    rates = [group["lr"] for group in optimiser.param_groups]
+
+    def after(optimiser, *_):
+        done = int(next(iter(optimiser.state.values()))["step"])
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 + math.cos(math.pi * done / steps)) / 2
+
+    optimiser.register_step_post_hook(after)
+    return optimiser
+
+
 def fit(
     method,
     samplers,
@@ -60,7 +76,8 @@ def fit(
 
     samplers    the `Shuffled` that `next_batch` draws from: their position is part of the saved state
     next_batch  () -> what `method.training_step` takes
-    validate    () -> {"validation": a number, higher is better, ...}, every `every` steps; goes into the history
+    validate    () -> {"validation": a number, higher is better, ...}, every `every` steps; goes into the history.
+                Without "validation" where `keep` is "last" and there is no patience
     keep        "best" or "last": which network
     patience    stop when the best is this many steps old; 0 never
     folder      holds `last.pt` while it trains (everything: a killed run goes on from there and ends in the same
@@ -106,8 +123,9 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, kee
             raise Diverged(f"a loss is not finite between steps {step - interval} and {step}: {means}")
 
         history.append({"step": step, **means, **validate()})
-        if best is None or history[-1]["validation"] > max(entry["validation"] for entry in history[:-1]):
-            best, best_step = copy.deepcopy(method.network.state_dict()), step
+        if keep == "best" or patience:
+            if best is None or history[-1]["validation"] > max(entry["validation"] for entry in history[:-1]):
+                best, best_step = copy.deepcopy(method.network.state_dict()), step
         state = {
             "method": method.state_dict(),
             "samplers": [sampler.state_dict() for sampler in samplers],

@@ -45,6 +45,7 @@ def pairs(quick=False):
         cases += [training.pair(device, quick), *aligning(shapes["F"], device)]
         queued = (QUEUED, QUEUED) if device == "cuda" else (1, 1)
         cases += [*training.of_classifier(device, quick, queued), training.of_generator(device, quick, queued)]
+        cases += training.of_adversarial(device, quick, queued)
     return cases
 
 

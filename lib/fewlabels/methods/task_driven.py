@@ -108,7 +108,7 @@ class TaskDriven:
 
     def predict(self, images, batch_size=20):
         """Class probabilities of images as they are."""
-        return _predict(self.S, images, batch_size)
+        return predict(self.S, images, batch_size)
 
     def state_dict(self):
         optimisers = {"optimiser": self.optimiser.state_dict(), "optimiser_D": self.optimiser_D.state_dict()}
@@ -178,7 +178,7 @@ class AugmentedTraining:
 
     def predict(self, images, batch_size=20):
         """Class probabilities of images as they are."""
-        return _predict(self.network, images, batch_size)
+        return predict(self.network, images, batch_size)
 
     def state_dict(self):
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
@@ -195,6 +195,6 @@ def _descend(optimiser, loss):
 
 
 @torch.no_grad()
-def _predict(network, images, batch_size):
+def predict(network, images, batch_size):
     network.eval()
     return torch.cat([network(part).softmax(1) for part in images.split(batch_size)])

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fewlabels.models.layers import CONV, LAYOUT, NORM, start
+from fewlabels.models.layers import CONV, LAYOUT, NORM, POOL, start
 
 
 class Discriminator(nn.Sequential):
@@ -30,6 +30,30 @@ class Discriminator(nn.Sequential):
             nn.Linear(inner, inner), nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(inner, 1), nn.Flatten(0),
         )  # fmt: skip
+        self.layout = LAYOUT[dims]
+        start(self)
+        self.to(memory_format=self.layout)
+
+    def forward(self, x):
+        return super().forward(x.contiguous(memory_format=self.layout))
+
+
+class PooledDiscriminator(nn.Sequential):
+    """D of Gao et al., IPMI 2021, Section 4.1: images `(N, C, *size)`, any size from 16 -> logit of being real `(N,)`.
+
+    "A series of convolutional layers, BN, and LeakyReLU with slope 0.2", then a probability. Choices, after DCGAN: four
+    convolutions of kernel 4 and stride 2, `width` to `8 * width` channels, no norm in the first; then the mean over all
+    places and a fully connected layer.
+    """
+
+    def __init__(self, dims, in_channels=1, width=64):
+        widths = [in_channels, width, 2 * width, 4 * width, 8 * width]
+        layers = []
+        for a, b in zip(widths, widths[1:]):
+            layers.append(CONV[dims](a, b, 4, stride=2, padding=1, bias=not layers))
+            layers += [NORM[dims](b)] if len(layers) > 1 else []
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        super().__init__(*layers, POOL[dims](1), nn.Flatten(), nn.Linear(widths[-1], 1), nn.Flatten(0))
         self.layout = LAYOUT[dims]
         start(self)
         self.to(memory_format=self.layout)

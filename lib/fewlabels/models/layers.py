@@ -1,4 +1,5 @@
-"""What the networks of Chaitanya et al., IPMI 2019, are built of, in 2-D and 3-D. Source: their released code.
+"""What the networks of Chaitanya et al., IPMI 2019, are built of, in 2-D and 3-D. Source: their released code. Those
+of Gao et al., IPMI 2021, are built of the same.
 
 A convolution is followed by batch norm (epsilon 0.001) and ReLU. It has no bias of its own, as the norm has a shift.
 Weights start as N(0, 2 / fan in), those of fully connected layers as N(0, 0.01^2) cut off at two sd, biases as 0.
@@ -10,6 +11,7 @@ from torch import nn
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 PAD = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}  # faster on the CPU too
 BILINEAR = {2: "bilinear", 3: "trilinear"}
@@ -21,12 +23,13 @@ def convolution(dims, inputs, outputs, kernel=3, norm_momentum=0.01):
     return nn.Sequential(conv, NORM[dims](outputs, eps=1e-3, momentum=norm_momentum), nn.ReLU(inplace=True))
 
 
-def doubled(dims, inputs, outputs, norm_momentum=0.01, linear=False):
-    """Twice the size by linear interpolation, then a convolution of kernel 2, padded with a zero behind each axis.
+def doubled(dims, inputs, outputs, norm_momentum=0.01, linear=False, size=None):
+    """Twice the size, or `size`, by linear interpolation, then a convolution of kernel 2, padded with a zero behind
+    each axis.
 
     `linear`: without norm and ReLU. TensorFlow 1 interpolated from pixel corners, here it is from pixel centres.
     """
-    up, pad = nn.Upsample(scale_factor=2, mode=BILINEAR[dims]), PAD[dims]((0, 1) * dims)
+    up, pad = nn.Upsample(size, None if size else 2, BILINEAR[dims]), PAD[dims]((0, 1) * dims)
     conv = CONV[dims](inputs, outputs, 2, bias=linear)
     rest = [] if linear else [NORM[dims](outputs, eps=1e-3, momentum=norm_momentum), nn.ReLU(inplace=True)]
     return nn.Sequential(up, pad, conv, *rest)
@@ -43,3 +46,8 @@ def start(network):
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def halvings(size, times=5):
+    """A size halved so many times, rounded up, and all sizes on the way back to it, the smallest first."""
+    return [tuple(-(-length // 2**k) for length in size) for k in range(times, -1, -1)]

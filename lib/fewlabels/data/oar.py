@@ -1,0 +1,410 @@
+"""Head-and-neck CT with organs at risk (Gao et al., IPMI 2021, Section 4.1): PDDCA, the MICCAI 2015 challenge.
+
+Two layouts are read, the first that is there, and the data say which (`meta["data"]`):
+
+    pddca               `root/pddca/0522cNNNN/img.nrrd` and `structures/*.nrrd`: 38 + 10 patients, nine organs, of which
+                        some patients lack some (Raudaschl et al. 2017)
+    openkbp-for-pddca   `root/openkbp/{train,test}/ID/`, alike: other patients, other organs, coarser voxels (Babier et
+                        al. 2021), so that the method can be tried where PDDCA is not
+
+Axes are z (feet to head), y (front to back), x (the patient's right to left), whatever the files' headers say: each is
+turned to the nearest of these orientations (ITK's LPS). Nothing is resampled for that, an oblique scan stays oblique.
+
+What the paper leaves open is a choice here, after the author's later code where nothing speaks against it
+(github.com/yhygao/focusnet-v2): 2.5 x 1 x 1 mm and (HU + 100) / 1000. That code crops by the ground truth, that of test
+patients too; here the crop is found from the CT alone (`_body`).
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.sparse import csr_array
+from tqdm import tqdm
+
+from fewlabels.data import prepared
+from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.phantoms import head_neck as phantoms
+from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
+from fewlabels.data.phantoms.head_neck import head_neck as phantom
+from fewlabels.errors import BadInput
+
+__all__ = ["CLASSES", "TEST", "check", "load", "phantom", "prepare", "splits", "to_native"]
+
+CLASSES = {
+    "pddca": phantoms.CLASSES,
+    "openkbp-for-pddca": (
+        *("background", "BrainStem", "SpinalCord", "Parotid_L", "Parotid_R", "Mandible", "Larynx", "Esophagus"),
+    ),
+}
+TRAIN = 38
+TEST = tuple(f"0522c{i:04}" for i in (555, 576, 598, 659, 661, 667, 669, 708, 727, 746))
+IGNORED = {"openkbp-for-pddca": {"PTV56", "PTV63", "PTV70"}}  # targets of the therapy; PDDCA has nothing but its organs
+FROM = "https://www.imagenglab.com/newsite/pddca/"
+NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
+SOURCES = {
+    "pddca": "PDDCA, the MICCAI 2015 head-and-neck challenge; cite Raudaschl et al. 2017",
+    "openkbp-for-pddca": "OpenKBP (MIT), not PDDCA: other patients, other organs, coarser voxels: stands in for PDDCA; "
+    "cite Babier et al. 2021",
+}
+ARRAYS = {"data", "patients", "test", "present", "shapes", "spacing", "claimed_twice", "images", "labels"}
+TISSUE = -300  # HU: above it is the body, its skin included
+CELL = 5.0  # mm: on this grid the body is found
+HEAD = 150.0  # mm below the body's upper end: its mean place is the centre of the crop
+
+
+def load(root, spacing=(2.5, 1.0, 1.0), size=None):
+    """All patients on one grid as a `Cohort`: images float32 `(N, 1, Z, Y, X)`; labels int64 `(N, Z, Y, X)`; ids and
+    groups are the patients; classes are the names of the structure files.
+
+    root     the data root, which holds `pddca/` or `openkbp/`, or a file written by `prepare`
+    spacing  of the grid, mm (z, y, x)
+    size     of the grid, voxels; None: the smallest that holds every patient's body (reads the files twice)
+
+    Image: HU clipped to [-1000, 1500], so that metal does not outshine bone when it is averaged (choice), resampled by
+    linear interpolation, along axes that become coarser with the triangle as much wider (Pillow's and torch's
+    antialiasing), then (HU + 100) / 1000. Labels: the structure with the largest share of the voxel, of equal ones the
+    first: of the rules tried on the stand-in (nearest, linear, share) this keeps most, but what is thinner than half a
+    voxel is lost. What no scan covers is air and background.
+
+    The grid hangs from the upper end of the body; in plane its middle is the mean place of the body's uppermost 150 mm.
+    Both are found from the CT alone. What lies beyond `size` is cut off; of the stand-in at (5, 4, 4) mm, (80, 64, 48)
+    voxels cut off nothing of any organ, (72, 64, 48) up to 7 % of the gullet and 4 % of the cord in 4 patients.
+
+    A voxel of two structures is the one's that has fewer voxels. `meta`: `present` bool `(N, classes)`, whether a
+    structure was delineated, the background only where all were; `test` the ids of the test set; `native` `{id: labels
+    as in the files, uint8}`; `claimed_twice` `{id: voxels of two structures}`; and for `to_native` `{id: (z, y, x)}` in
+    mm, `native_spacing_mm` and `first_voxel_mm`, the place of the grid's first voxel, seen from the file's.
+
+    Raises `BadInput` naming the file if anything is missing, damaged, empty or on another grid than its CT.
+    """
+    spacing, size = check_grid("oar", spacing, size)
+    data, names, test, read = _open(root)
+    classes = CLASSES[data]
+    if size is None:
+        size = _smallest([_body(f"{root}: {p.name}", p) for p in map(read, names)], spacing)
+    images = torch.empty(len(names), 1, *size)
+    labels, present = torch.empty(len(names), *size, dtype=torch.long), []
+    native, native_mm, first_mm, twice = {}, {}, {}, {}
+    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "pddca"}
+    for i, name in enumerate(tqdm(names, desc="CT", unit="patient", **calm)):  # PDDCA takes minutes
+        patient = read(name)
+        first = _first_voxel(_body(f"{root}: {name}", patient), spacing, size)
+        grid = list(zip(patient.image.shape, patient.spacing, size, spacing, first))
+        linear, areas = ([weights(*axis) for axis in grid] for weights in (_linear, _areas))
+        hu = LOW + _resampled(np.clip(patient.image, LOW, HIGH).astype(np.float32) - LOW, linear)
+        images[i, 0] = torch.from_numpy((hu + 100) / 1000)
+        labels[i] = torch.from_numpy(_largest_shares(patient.labels, areas, len(classes)))
+        native[name] = torch.from_numpy(patient.labels)
+        native_mm[name], first_mm[name] = tuple(patient.spacing.tolist()), first
+        twice[name] = patient.claimed_twice
+        present.append(torch.from_numpy(patient.present))
+    meta = {"data": data, "source": SOURCES[data], "present": torch.stack(present), "test": test, "native": native}
+    meta |= {"native_spacing_mm": native_mm, "first_voxel_mm": first_mm, "claimed_twice": twice}
+    return Cohort(images, labels, names, classes, spacing, names, meta)
+
+
+def to_native(probabilities, patient, cohort):
+    """Probabilities of a patient, float `(classes, Z, Y, X)` of the grid, on the grid of its files, `(classes, *)`.
+
+    Trilinear; what lies outside the crop is background with probability 1. Dice compares the argmax with
+    `cohort.meta["native"][patient]`. Raises `BadInput` for another shape.
+    """
+    expected = (len(cohort.classes), *cohort.images.shape[2:])
+    if probabilities.shape != expected:
+        raise BadInput(f"probabilities of {patient}", f"shape {expected}", tuple(probabilities.shape))
+    inside, meta, device = torch.ones((), dtype=torch.bool), cohort.meta, probabilities.device
+    axes = (meta["native"][patient].shape, meta["native_spacing_mm"][patient], meta["first_voxel_mm"][patient])
+    axes = zip((1, 2, 3), expected[1:], *axes, cohort.spacing_mm)
+    for dim, size, n, mm, first, spacing in reversed(list(axes)):  # the largest step last, on whole slices: faster
+        at = (np.arange(n) * mm - first) / spacing
+        within = torch.as_tensor((at >= -0.5) & (at <= size - 0.5))
+        inside = within.reshape(-1, *[1] * inside.ndim) & inside
+        at = np.clip(at, 0, size - 1)  # no extrapolation in the outer half of the outer voxels
+        low, high = (torch.as_tensor(f(at).astype(int), device=device) for f in (np.floor, np.ceil))
+        share = torch.as_tensor(at % 1).to(probabilities).reshape(-1, *[1] * (3 - dim))
+        probabilities = torch.lerp(probabilities.index_select(dim, low), probabilities.index_select(dim, high), share)
+    inside = inside.to(device)
+    probabilities = probabilities * inside
+    probabilities[0] += ~inside
+    return probabilities
+
+
+def splits(cohort):
+    """The official division: all but the test patients are labelled. There is no validation set, as in the paper."""
+    test = tuple(cohort.meta["test"])
+    return Split(tuple(name for name in cohort.ids if name not in test), (), (), test)
+
+
+def prepare(root, out):
+    """Writes all that `load(root)` needs to one file `out`; `load(out)` then gives the same bits, on any grid. Returns
+    the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does.
+
+    Everything is held in memory meanwhile: of PDDCA some 20 GB, of the stand-in one.
+    """
+    arrays = _arrays(root)
+    # All low bytes, then all high ones: 11 MB for the stand-in. Differences do not help.
+    planes = arrays["images"].astype("<i2").view(np.uint8).reshape(-1, 2).T.ravel()
+    prepared.write(out, "oar", arrays | {"images": planes})
+    return prepared.checksum(arrays)
+
+
+def check(root):
+    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
+    arrays = _arrays(root)
+    data, twice, test = str(arrays["data"]), arrays["claimed_twice"], len(arrays["test"])
+    counts = ", ".join(f"{n} {name}" for n, name in zip(arrays["present"].sum(0).tolist()[1:], CLASSES[data][1:]))
+    return (
+        f"{data}: {SOURCES[data]}\n"
+        f"{len(twice) - test} patients for training, {test} for test: {counts}; "
+        f"{twice.sum()} voxels claimed twice in {np.count_nonzero(twice)} patients\n"
+        f"sha256 {prepared.checksum(arrays)}"
+    )
+
+
+# ---- from files to arrays ----
+
+
+class Patient(NamedTuple):
+    """One patient as in the files: HU int16 and labels uint8, `(Z, Y, X)`; present bool `(classes,)`; spacing in mm,
+    float64 `(3,)`; how many voxels two structures claim."""
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    present: np.ndarray
+    spacing: np.ndarray
+    claimed_twice: int
+
+
+def _open(root):
+    """Which data they are, the names of the patients, those of the test set, and a function from name to `Patient`."""
+    if root is None:
+        raise BadInput(
+            NOWHERE, f"the folder that holds pddca/ (from {FROM}) or openkbp/, or a prepared file", "nothing"
+        )
+    root = Path(root)
+    if root.is_file():
+        return _open_prepared(root)
+    if (root / "pddca").is_dir():
+        folders = {path.name: path for path in sorted((root / "pddca").glob("0522c*")) if path.is_dir()}
+        data, test, expected = "pddca", TEST, f"{TRAIN} + {len(TEST)} folders 0522cNNNN (from {FROM})"
+        missing = [name for name in TEST if name not in folders]
+        if missing or len(folders) != TRAIN + len(TEST):
+            found = f"{len(folders)}, of the test set all but {len(missing)}"
+            raise BadInput(root / "pddca", expected, found)
+    elif (root / "openkbp").is_dir():
+        parts = [
+            {path.name: path for path in sorted((root / "openkbp" / part).glob("*")) if path.is_dir()}
+            for part in ("train", "test")
+        ]
+        if not all(parts) or set(parts[0]) & set(parts[1]):
+            twice = len(set(parts[0]) & set(parts[1]))
+            found = f"{len(parts[0])} and {len(parts[1])}, {twice} of the same name"
+            raise BadInput(root / "openkbp", "folders of patients, train/ID and test/ID", found)
+        data, folders, test = "openkbp-for-pddca", parts[0] | parts[1], tuple(parts[1])
+    else:
+        raise BadInput(root, f"a folder pddca/ (from {FROM}) or openkbp/ in it", "neither")
+    return data, tuple(folders), test, lambda name: _patient(folders[name], data)
+
+
+def _open_prepared(path):
+    arrays = prepared.read(path, "oar")
+    if set(arrays) != ARRAYS or str(arrays["data"]) not in CLASSES:
+        raise BadInput(path, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(arrays))
+    names = tuple(arrays["patients"].tolist())
+    ends = np.cumsum(arrays["shapes"].prod(axis=1))
+    planes = arrays["images"].reshape(2, -1)
+
+    def read(name):
+        i = names.index(name)
+        here, shape = slice(ends[i] - arrays["shapes"][i].prod(), ends[i]), arrays["shapes"][i].tolist()
+        image = np.ascontiguousarray(planes[:, here].T).view("<i2").astype(np.int16).reshape(shape)
+        labels, twice = arrays["labels"][here].reshape(shape), int(arrays["claimed_twice"][i])
+        return Patient(name, image, labels.copy(), arrays["present"][i], arrays["spacing"][i], twice)
+
+    return str(arrays["data"]), names, tuple(arrays["test"].tolist()), read
+
+
+def _arrays(root):
+    """What is kept of all patients; images int16 and labels uint8, all voxels, one patient after the other."""
+    data, names, test, read = _open(root)
+    patients = [read(name) for name in names]
+    return {
+        "data": np.array(data),
+        "patients": np.array(names),
+        "test": np.array(test),
+        "present": np.array([p.present for p in patients]),
+        "shapes": np.array([p.image.shape for p in patients]),
+        "spacing": np.array([p.spacing for p in patients]),
+        "claimed_twice": np.array([p.claimed_twice for p in patients]),
+        "images": np.concatenate([p.image.ravel() for p in patients]),
+        "labels": np.concatenate([p.labels.ravel() for p in patients]),
+    }
+
+
+def _patient(folder, data):
+    """The `Patient` in a folder. Structures are painted from the largest to the smallest."""
+    ct, classes = _nrrd(folder / "img.nrrd"), CLASSES[data]
+    image = _values(ct)
+    low, high = image.min(), image.max()
+    if not (low >= -(2**15) and high < 2**15 and (image.dtype.kind in "iu" or (image == np.round(image)).all())):
+        raise BadInput(folder / "img.nrrd", "whole Hounsfield units of 16 bits", f"{image.dtype}, {low:g} to {high:g}")
+    files = {path.stem: path for path in sorted((folder / "structures").glob("*.nrrd"))}
+    unknown = [path for name, path in files.items() if name not in {*classes[1:], *IGNORED.get(data, ())}]
+    if unknown:  # under another name an organ would silently become background
+        raise BadInput(unknown[0], f"one of {', '.join(classes[1:])}", unknown[0].stem)
+    masks = {k: _structure(files[name], ct) for k, name in enumerate(classes) if name in files}
+    if not masks:
+        raise BadInput(folder / "structures", f"NRRD files of {', '.join(classes[1:])}", "none")
+    labels, claims = np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.uint8)
+    for k in sorted(masks, key=lambda k: -len(masks[k])):
+        labels.flat[masks[k]] = k
+        claims.flat[masks[k]] += 1
+    present = np.array([len(masks) == len(classes) - 1] + [k in masks for k in range(1, len(classes))])
+    spacing = np.array(ct.GetSpacing()[::-1])
+    return Patient(folder.name, image.astype(np.int16), labels, present, spacing, int((claims > 1).sum()))
+
+
+def _structure(path, ct):
+    """Flat indices of the voxels in a mask of 0 and 1, or 0 and 255, on the grid of the CT."""
+    mask = _nrrd(path)
+    for name in ("Size", "Spacing", "Origin", "Direction"):
+        expected, found = (np.array(getattr(image, f"Get{name}")()) for image in (ct, mask))
+        if not np.allclose(expected, found, rtol=0, atol=1e-3):
+            expected, found = (", ".join(f"{value:g}" for value in each) for each in (expected, found))
+            raise BadInput(path, f"{name.lower()} {expected} (x, y, z), as img.nrrd", found)
+    values = _values(mask).ravel()
+    inside = np.flatnonzero(values)
+    others = np.unique(values[inside])
+    if not len(inside):
+        raise BadInput(path, "a structure", "not a voxel of one")
+    if others.tolist() not in ([1], [255]):
+        raise BadInput(path, "0 and 1, or 0 and 255", f"values {', '.join(f'{v:g}' for v in others[:3])}")
+    return inside
+
+
+def _nrrd(path):
+    """The volume of an NRRD file, in LPS orientation."""
+    if not path.is_file():
+        raise BadInput(path, "an NRRD volume", "no such file")
+    import SimpleITK as sitk  # an optional dependency
+
+    try:
+        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO")
+    except RuntimeError as error:  # ITK's message: many lines, the last part says it
+        found = " ".join(re.split(r"\]|ERROR:", str(error))[-1].split())
+        raise BadInput(path, "a whole NRRD volume", found) from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        found = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values a voxel"
+        raise BadInput(path, "three axes, one value a voxel", found)
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def _values(image):
+    import SimpleITK as sitk
+
+    return sitk.GetArrayFromImage(image)
+
+
+# ---- from the native grid to the common one ----
+
+
+class Body(NamedTuple):
+    """Where the patient is, in mm (z, y, x) from the centre of the file's first voxel: lower and upper faces of the box
+    around the body, and its centre in plane (y, x)."""
+
+    low: np.ndarray
+    high: np.ndarray
+    centre: np.ndarray
+
+
+def _body(where, patient):
+    """The largest connected piece of tissue, from the CT alone, on cells of about 5 mm: what is thinner, masks and the
+    table's shells, fades into the air or is opened away; so does what is left of the body in its uppermost slices, and
+    the box is a cell higher. The mean place of the uppermost 150 mm is the centre in plane: of the rules tried on the
+    stand-in (box, mean, median; of 60 mm to all of the body) it keeps most of the organs."""
+    shape, mm = np.array(patient.image.shape), patient.spacing
+    cells = np.maximum(1, np.round(shape * mm / CELL)).astype(int)
+    cell = shape * mm / cells  # they fill the volume
+    grid = zip(shape, mm, cells, cell, (cell - mm) / 2)
+    tissue = LOW + _resampled(np.clip(patient.image, LOW, HIGH).astype(np.float32) - LOW, [_linear(*a) for a in grid])
+    pieces, n = ndimage.label(ndimage.binary_opening(tissue > TISSUE, ndimage.generate_binary_structure(2, 1)[None]))
+    if not n:
+        raise BadInput(where, f"a patient, tissue above {TISSUE} HU", "none")
+    places = np.argwhere(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)
+    low, high = places.min(0), places.max(0) + 1
+    head = places[places[:, 0] >= high[0] - HEAD / cell[0]]
+    high[0] += 1
+    return Body(low * cell - mm / 2, high * cell - mm / 2, ((head.mean(0) + 0.5) * cell - mm / 2)[1:])
+
+
+def _smallest(bodies, spacing):
+    """The size of the smallest grid that holds all bodies, hung and centred as `_first_voxel` does it."""
+    depth = [body.high[0] - body.low[0] for body in bodies]
+    half = [np.maximum(body.high[1:] - body.centre, body.centre - body.low[1:]) for body in bodies]
+    extent = np.array([max(depth), *(2 * np.max(half, axis=0))])
+    return tuple(np.ceil(extent / spacing - 1e-6).astype(int).tolist())
+
+
+def _first_voxel(body, spacing, size):
+    """Where the centre of the grid's first voxel lies, mm."""
+    z = body.high[0] - (size[0] - 0.5) * spacing[0]
+    return (float(z), *(float(c - (n - 1) / 2 * mm) for c, n, mm in zip(body.centre, size[1:], spacing[1:])))
+
+
+def _linear(n, mm, size, spacing, first):
+    """What each of `size` voxels of the grid takes of `n` native ones: triangles, sparse float32 `(size, n)`. Rows sum
+    to 1; what lies outside the file takes nothing."""
+    at = (first + np.arange(size) * spacing) / mm
+    weights = np.clip(1 - np.abs(np.arange(n) - at[:, None]) / max(1, spacing / mm), 0, None)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)  # at the ends of the file a part of the triangle
+    weights[(at < -0.5) | (at > n - 0.5)] = 0
+    return csr_array(weights.astype(np.float32))
+
+
+def _areas(n, mm, size, spacing, first):
+    """How much of each of `size` voxels of the grid lies in each of `n` native ones, sparse float32 `(size, n)`."""
+    at, half = (first + np.arange(size)[:, None] * spacing) / mm, spacing / mm / 2
+    shared = np.minimum(at + half, np.arange(n) + 0.5) - np.maximum(at - half, np.arange(n) - 0.5)
+    return csr_array((np.clip(shared, 0, None) / (2 * half)).astype(np.float32))
+
+
+def _resampled(volume, weights):
+    """`volume` multiplied by one matrix along each axis. Native voxels that no weight reaches are left out first."""
+    for axis, matrix in enumerate(weights):
+        used = np.flatnonzero(np.bincount(matrix.indices, minlength=1))
+        if not len(used):
+            return np.zeros([m.shape[0] for m in weights], np.float32)
+        weights = [*weights[:axis], matrix[:, used[0] : used[-1] + 1], *weights[axis + 1 :]]
+        volume = volume[(slice(None),) * axis + (slice(used[0], used[-1] + 1),)]
+    for axis, matrix in enumerate(weights):
+        lines = np.moveaxis(volume, axis, 0)
+        product = matrix @ np.ascontiguousarray(lines).reshape(len(lines), -1)
+        volume = np.moveaxis(product.reshape(-1, *lines.shape[1:]), 0, axis)
+    return volume
+
+
+def _largest_shares(labels, areas, classes):
+    """The class with the largest share of each voxel of the grid, int64; each is counted where it is only."""
+    size = [matrix.shape[0] for matrix in areas]
+    background, shares = np.ones(size, np.float32), {}
+    for k, box in enumerate(ndimage.find_objects(labels, classes - 1), start=1):
+        parts = [matrix[:, along] for matrix, along in zip(areas, box or ())]
+        rows = [np.flatnonzero(np.diff(part.indptr)) for part in parts]
+        if not parts or not all(map(len, rows)):  # not there, or cut off
+            continue
+        reached = tuple(slice(r[0], r[-1] + 1) for r in rows)
+        mask = (labels[box] == k).astype(np.float32)
+        shares[k] = reached, _resampled(mask, [part[along] for part, along in zip(parts, reached)])
+        background[reached] -= shares[k][1]
+    largest, best = np.zeros(size, np.int64), background
+    for k, (reached, share) in shares.items():
+        wins = share > best[reached] + 1e-5  # of equal ones the first, whatever the rounding
+        largest[reached][wins] = k
+        best[reached] = np.where(wins, share, best[reached])
+    return largest

@@ -1,0 +1,91 @@
+"""What generators of Gao et al. 2021 make (Section 4.2): is it harder than chance, and is it where the lesion is?"""
+
+import math
+
+import torch
+
+from fewlabels.methods.adversarial import in_pixels
+from fewlabels.models.generators import displacement
+from fewlabels.warps import control_to_dense, random_control, warp
+
+
+def rms(g):
+    """Root mean square of each of g `(N, C, *size)`, `(N, 1, ...)`."""
+    return g.square().flatten(1).mean(1).sqrt().reshape(-1, *[1] * (g.ndim - 1))
+
+
+def random_like(g, kind):
+    """Random transformations of a kind, each with the RMS of its counterpart in g `(N, C, *size)`.
+
+    Affine maps have normal entries; deformations and masks go through normal values at 5 points an axis.
+    """
+    n, c, *size = g.shape
+    if kind == "affine":
+        drawn = displacement(torch.randn(n, c, c + 1, device=g.device), size)
+    else:
+        control = random_control(n, [5] * len(size), 1.0, device=g.device)
+        if c != len(size):
+            control = torch.randn(n, c, *control.shape[2:], device=g.device)
+        drawn = control_to_dense(control, size)
+    return drawn * rms(g) / rms(drawn)
+
+
+def applied(x, g, kind):
+    """g (+) x of Section 3.3: a mask is added, a displacement in fractions of half a side warps."""
+    return x + g if kind == "appearance" else warp(x, in_pixels(g), mode="border")
+
+
+@torch.no_grad()
+def hardness(method, x, y):
+    """T's loss on images as they are, as each generator transforms them, and as `random_like` ones do.
+
+    All networks in inference mode, for which T has its main norms only; classes y `(N,)`. `rms_...` are magnitudes.
+    """
+    method.network.eval()
+    losses = {"loss_of_clean": method.task_loss(method.T(x), y)}
+    for G in method.G:
+        g = G(x, torch.randn(len(x), G.Z, device=x.device))
+        for name, field in ((G.kind, g), (f"random_{G.kind}", random_like(g, G.kind))):
+            losses[f"loss_of_{name}"] = method.task_loss(method.T(applied(x, field, G.kind)), y)
+        losses[f"rms_{G.kind}"] = rms(g).mean()
+    return {name: float(value) for name, value in losses.items()}
+
+
+def strength(g, kind):
+    """Where a transformation acts, `(N, *size)`: |grad G_D|, the norm of all neighbours' differences, or |G_I|."""
+    if kind == "appearance":
+        return g.abs().mean(1)
+    square = sum(torch.gradient(g, dim=axis)[0].square().sum(1) for axis in range(2, g.ndim))
+    return square.sqrt()
+
+
+def inside_to_outside(strength, weight):
+    """The mean strength `(N, *size)` inside over that outside, the mean over images; `weight` `(N, *size)`, 0 to 1."""
+    weight = weight.to(strength.dtype)
+    inside, outside = ((strength * w).flatten(1).sum(1) / w.flatten(1).sum(1) for w in (weight, 1 - weight))
+    return float((inside / outside).mean())
+
+
+def window(masks):
+    """Gaussians `(N, *size)` in the middle of the image, as wide at half their height as a disc of the masks' areas."""
+    size = masks.shape[1:]
+    axes = [torch.arange(length, device=masks.device) - (length - 1) / 2 for length in size]
+    square = sum(axis**2 for axis in torch.meshgrid(*axes, indexing="ij"))
+    radius_2 = masks.flatten(1).sum(1).float() / math.pi
+    return torch.exp(-math.log(2) * square / radius_2.reshape(-1, *[1] * len(size)))
+
+
+@torch.no_grad()
+def centred(G, x, masks):
+    """Is what G makes of images x `(N, C, H, W)` in the lesions, bool `(N, H, W)`? Three ratios of inside to outside:
+
+    `lesion` of the images' own masks, `shuffled` of masks of other images, `window` of Gaussians in the middle. Images
+    whose mask is empty or full do not count.
+    """
+    share = masks.flatten(1).float().mean(1)
+    x, masks = x[(share > 0) & (share < 1)], masks[(share > 0) & (share < 1)]
+    G.eval()
+    where = strength(G(x, torch.randn(len(x), G.Z, device=x.device)), G.kind)
+    others = masks.roll(1 + int(torch.randint(len(masks) - 1, ())), dims=0)
+    weights = {"lesion": masks, "shuffled": others, "window": window(masks)}
+    return {name: inside_to_outside(where, weight) for name, weight in weights.items()}

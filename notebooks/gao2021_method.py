@@ -1,0 +1,199 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext
+#     cell_metadata_filter: tags
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Gao et al. 2021: augmentation that is learned so as to challenge the task
+#
+# *Enabling Data Diversity: Efficient Automatic Augmentation via Regularized Adversarial Training*, IPMI 2021. Three
+# generators look at an image $x$ and a random vector $z$: $G_A$ makes an affine map, $G_D$ a deformation, $G_I$ a change
+# of appearance. What they make is to be *hard* for the network $T$ of the task, to look real to a discriminator $D$,
+# and to stay near the original:
+#
+# $$L_{adv} = \min_T \max_G\ \mathbb E[L(G(z, x) \oplus x, y; T)] \tag{2}$$
+# $$L_{GAN} = \min_G \max_D\ \mathbb E[\log D(x)] + \mathbb E[\log(1 - D(G(z, x) \oplus x))] \tag{4}$$
+# $$L = L_{adv} + \lambda L_{GAN} + \gamma L_{reg}, \qquad \lambda = 1,\ \gamma = 0.1 \tag{5}$$
+# $$L^A_{reg} = \|G_A - f_{id}\|, \qquad L^D_{reg} = \|\nabla G_D\|, \qquad L^I_{reg} = \|G_I\| \tag{6-8}$$
+#
+# No code of this paper was ever published. This notebook takes the method apart on **phantoms** of skin lesions, in
+# two minutes of one CPU core: what each loss does to each generator, the batch norms, the loopholes, and how the
+# augmentations change while T learns (the paper's Figure 4).
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
+    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from fewlabels import params, plots
+from fewlabels.experiments import isic as experiment
+from fewlabels.experiments import isic_rows
+from fewlabels.experiments.isic_training import split_of
+from fewlabels.methods import challenge
+from fewlabels.methods.adversarial import in_pixels, roughness
+from fewlabels.models.auxbn import AuxiliaryBatchNorm
+from fewlabels.paths import CHECKOUT
+from fewlabels.training import Shuffled
+
+# %% tags=["parameters"]
+steps = 120  # of the training shown
+snapshots = 6  # of it, as in the paper's Figure 4
+seed = 0  # of weights, batches and random vectors
+
+# %%
+torch.set_num_threads(1)
+_, config = params.load(CHECKOUT / "params/isic/quick.yaml")
+config = config.model_copy(update={"steps": steps})
+cohort = experiment.load(config)
+index = cohort.index(split_of(config, cohort, 0).labelled)
+
+
+def rgb(images):
+    """`(N, 3, H, W)` -> `(N, H, W, 3)` within 0 to 1, for a picture."""
+    return images.movedim(1, -1).clamp(0, 1)
+
+
+shown = torch.cat([index[cohort.labels[index] == c][:1] for c in range(7)])
+masks, names = cohort.meta["masks"][shown].long(), [cohort.classes[c] for c in cohort.labels[shown]]
+figure = plots.pictures(rgb(cohort.images[shown]), masks, names, columns=7)
+
+# %% [markdown]
+# ## One batch, step by step
+# A batch of 32 is four parts: clean images, and one part for each generator. T's batch norms know which part they see:
+# `models.auxbn` puts three copies beside each norm, the first part passes through the norm itself. For testing there
+# is only that one.
+
+# %%
+torch.manual_seed(seed)
+method = isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu")
+norms = [module for module in method.T.modules() if isinstance(module, AuxiliaryBatchNorm)]
+print(f"T: {len(norms)} batch norms, each with {len(norms[0].auxiliary)} auxiliary ones")
+for G in [*method.G, method.D]:
+    name = f"G, {G.kind}" if hasattr(G, "kind") else "D"
+    print(f"{name}: {sum(p.numel() for p in G.parameters()):,} parameters")
+
+# %% [markdown]
+# Generators start at no augmentation: their last layer is zero. To see what each can do, here with random last layers:
+# the field or mask $G(z, x)$, and the image $\hat x = G(z, x) \oplus x$, for two $z$.
+
+# %%
+x, y = cohort.images[shown[:2]], cohort.labels[shown[:2]]
+figure, axes = plt.subplots(3, 6, figsize=(9.6, 5.0), layout="constrained")
+for of_kind, G in zip(
+    axes, isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu").G, strict=True
+):
+    torch.nn.init.normal_(G.last.weight, std=0.1 if G.kind == "affine" else 0.01)
+    plots.picture(of_kind[0], rgb(x)[0], title="x")
+    for column in (1, 3):
+        with torch.no_grad():
+            made, _, _, g = method.augment(G, x, y)
+        if G.kind == "appearance":
+            plots.picture(of_kind[column], rgb(0.5 + g)[0], title="grey + G_I")
+        else:
+            plots.deformed_grid(of_kind[column], in_pixels(g)[0].numpy(), title=f"G, {G.kind}")
+        plots.picture(of_kind[column + 1], rgb(made)[0], title="its image")
+    of_kind[5].axis("off")
+    of_kind[5].text(0, 0.5, {"affine": "Eq. 6: mean square\nof displacements", "deformation":
+                    "Eq. 7: mean square of\nneighbours' differences", "appearance": "Eq. 8: mean square\nof the mask"}[G.kind],
+                    fontsize=8, va="center")  # fmt: skip
+
+# %% [markdown]
+# ## Which loss pulls how
+# The norm of each term's gradient in the weights of each generator, once they have begun to move (20 steps), on one
+# batch. The first term's sign is reversed on its way from T: T descends on it, the generators climb.
+
+# %%
+samplers = [Shuffled(len(index), 32), Shuffled(len(index), 24)]
+
+
+def next_batch():
+    chosen, real = index[next(samplers[0])], index[next(samplers[1])]
+    return {"images": cohort.images[chosen], "labels": cohort.labels[chosen], "real": cohort.images[real]}
+
+
+for _ in range(20):
+    method.training_step(next_batch())
+batch, found = next_batch(), []
+for k, G in enumerate(method.G):
+    part = slice(8 * (k + 1), 8 * (k + 2))
+    x_hat, targets, reg, _ = method.augment(G, batch["images"][part], batch["labels"][part])
+    outputs = method.T(torch.cat([batch["images"][:8], *[x_hat] * 3])).chunk(4)[k + 1]
+    fake = method.D(torch.cat([x_hat, batch["real"]]))[:8]
+    terms = {"L_adv": F.cross_entropy(outputs, targets) / 4, "lambda L_GAN": F.softplus(-fake).mean() / 3,
+             "gamma L_reg": config.gamma * reg}  # fmt: skip
+    for term, loss in terms.items():
+        gradient = torch.autograd.grad(loss, [*G.parameters()], retain_graph=True, allow_unused=True)
+        norm = sum(float(g.square().sum()) for g in gradient if g is not None) ** 0.5
+        found.append({"generator": G.kind, "term": term, "norm": norm})
+norms = pd.DataFrame(found).pivot(index="generator", columns="term", values="norm")
+norms[["L_adv", "lambda L_GAN", "gamma L_reg"]].style.set_uuid("norms").format(precision=4)
+
+# %% [markdown]
+# ## The loopholes
+# A shift of all pixels costs Eq. 7 nothing, and tanh lets $G_D$ go half an image and $G_I$ replace an image of 0 to 1
+# altogether. `max_displacement` and `max_appearance` bound both; here the furthest each can go, and what it costs.
+
+# %%
+rows = []
+for bound in (1.0, 0.1):
+    u = in_pixels(torch.full((1, 2, config.size, config.size), bound))
+    rows.append({"bound": bound, "G_D: furthest, px": float(u.max()), "G_D: gamma L_reg": config.gamma * float(roughness(u)),
+                 "G_I: furthest, of 0 to 1": bound, "G_I: gamma L_reg": config.gamma * bound**2})  # fmt: skip
+pd.DataFrame(rows).set_index("bound").style.set_uuid("loopholes").format(precision=3).format_index(precision=1)
+
+# %% [markdown]
+# ## Learning (Figure 4)
+# The whole training loop of Algorithm 1 is one line; after each sixth of it, the same lesions with the same $z$. Then,
+# on 64 training images, T's loss as they are, as the generators change them, and as random transformations of the same
+# strength do.
+
+# %%
+torch.manual_seed(seed)
+method = isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu")
+lesion, kinds = cohort.images[shown[3:4]], [G.kind for G in method.G]
+made, history = {kind: [] for kind in kinds}, []
+for step in range(1, steps + 1):
+    losses = method.training_step(next_batch())
+    if step % (steps // snapshots) == 0:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            history.append(
+                {"step": step} | challenge.hardness(method, cohort.images[index[:64]], cohort.labels[index[:64]])
+            )
+            with torch.no_grad():
+                for G in method.G:
+                    made[G.kind].append(method.augment(G, lesion, None)[0])
+pictures = torch.cat([torch.cat([lesion, *made[kind]]) for kind in kinds])
+titles = [f"{kind}: x" if i == 0 else f"step {history[i - 1]['step']}" for kind in kinds for i in range(snapshots + 1)]
+figure = plots.pictures(rgb(pictures), titles=titles, columns=snapshots + 1)
+
+# %%
+figure = plots.challenge({"Comb": history})
+
+# %% [markdown]
+# ## Where
+# The mean strength of deformation (its gradient) and of the change of appearance inside lesions over that outside, on
+# all phantoms; with the masks of other images; with Gaussian windows in the middle. The paper finds both "highly
+# centered around the lesion region"; a few steps on phantoms say nothing about that.
+
+# %%
+where = {G.kind: challenge.centred(G, cohort.images, cohort.meta["masks"]) for G in method.G if G.kind != "affine"}
+pd.DataFrame(where).T.style.set_uuid("where").format(precision=2)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print([*losses])
+print(len(norms), kinds)
