@@ -674,7 +674,7 @@ def test_of_curve_by_hand():
         ([300, 500], {"val_accuracy_epoch_25"}),  # nothing is known of epoch 25
         ([300, 350], {"val_accuracy_epoch_25", "train_loss_epoch_40", "val_accuracy_10_epochs_before"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_epochs_that_were_not_reached_have_no_number(steps, missing):
     of = {"train_loss_epoch_40", "val_accuracy_epoch_25", "val_accuracy_10_epochs_before"}
