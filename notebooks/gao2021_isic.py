@@ -229,11 +229,12 @@ with whole(folder / ("pictures" if real else "") / "figure4.png") as temporary:
 # %%
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.set_num_threads(config.threads)
-steps_of = isic_overhead.steps_of(config, config.backbones[0], cohort, device)
-seconds = isic_overhead.seconds_of(steps_of, 2 if profile == "smoke" else 9, device)
-memory = {name: isic_overhead.memory_of(step, device) for name, step in steps_of.items()}
-costs = isic_overhead.table(config, seconds, memory)
-write_text(folder / "table1.md", isic_overhead.markdown(costs, config, cohort, device))
+if not (folder / "table1.md").exists():  # measured once, as runs are stored
+    steps_of = isic_overhead.steps_of(config, config.backbones[0], cohort, device)
+    seconds = isic_overhead.seconds_of(steps_of, 2 if profile == "smoke" else 9, device)
+    memory = {name: isic_overhead.memory_of(step, device) for name, step in steps_of.items()}
+    costs = isic_overhead.table(config, seconds, memory)
+    write_text(folder / "table1.md", isic_overhead.markdown(costs, config, cohort, device))
 display(Markdown((folder / "table1.md").read_text()))
 
 # %% [markdown]
