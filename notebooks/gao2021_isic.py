@@ -108,7 +108,7 @@ shown = torch.cat([index[cohort.labels[index] == c][:2] for c in range(7)])
 masks = cohort.meta["masks"]
 figure = plots.pictures(
     rgb(cohort.images[shown]), None if masks is None else masks[shown].long(),
-    [cohort.classes[c] for c in cohort.labels[shown]], columns=7,
+    [cohort.classes[c] for c in cohort.labels[shown]], columns=7, size=0.75,
 )  # fmt: skip
 
 # %% [markdown]
@@ -144,7 +144,7 @@ with torch.no_grad():
         G.last.weight.normal_(std=0.1 if G.kind == "affine" else 0.02)
         strips[f"G, {G.kind}"] = fresh.augment(G, x, y)[0]
 titles = [name if i == 0 else "" for name in strips for i in range(7)]
-figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, columns=7)
+figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, columns=7, size=0.75)
 
 # %% [markdown]
 # ## The sweep
@@ -216,7 +216,7 @@ for run in experiment.grid(config):
             strips |= {f"G, {G.kind}": method.augment(G, strips["as they are"], None)[0] for G in method.G}
         break
 titles = [name if i == 0 else "" for name in strips for i in range(7)]
-figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, columns=7)
+figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, columns=7, size=0.75)
 with whole(folder / ("pictures" if real else "") / "figure4.png") as temporary:
     figure.savefig(temporary, format="png")
 
