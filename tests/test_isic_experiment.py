@@ -19,7 +19,7 @@ from fewlabels.experiments import isic_rows as rows
 from fewlabels.experiments.isic import Run
 from fewlabels.experiments.isic_tables import METHODS, tables
 from fewlabels.experiments.isic_training import Trainer, split_of
-from fewlabels.training import Shuffled, Stopped
+from fewlabels.training import Shuffled, Stopped, seed_of
 
 ROOT = Path(__file__).parents[1]
 SMOKE = yaml.safe_load((ROOT / "params/isic/smoke.yaml").read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def test_a_run_twice_is_the_same_and_its_scores_are_sklearns(method, cohort, tmp
     first = experiment.run(config, run, cohort, tmp_path / "a")
     again = experiment.run(config, run, cohort, tmp_path / "b")
     assert json.dumps(first) == json.dumps(again)
-    trained, method_, _, _ = experiment.train(config, run, cohort, tmp_path / "a")
+    _, method_, _, _ = experiment.train(config, run, cohort, tmp_path / "a")
     test = cohort.index(split_of(config, cohort, 1).test)
     predicted, truth = method_.predict(cohort.images[test]).argmax(1), cohort.labels[test]
     assert first["overall"]["bmca"] == pytest.approx(balanced_accuracy_score(truth, predicted))
@@ -169,21 +169,16 @@ def test_the_network_that_is_scored_is_the_last(cohort, tmp_path):
     assert "validation" not in history[-1]
     assert history[-1]["step"] == config.steps
     trainer = Trainer(config, Run("Comb", SMALL, 0, 0), cohort, tmp_path)
-    torch.manual_seed(experiment_seed := trainer_seed(trainer))
+    seed = seed_of(trainer.run.seed, trainer.run.fold, trainer.run.backbone)
+    torch.manual_seed(seed)
     last = rows.adversarial(config, SMALL, "Comb", F.cross_entropy, "cpu")
-    torch.manual_seed(experiment_seed)
+    torch.manual_seed(seed)
     samplers = [Shuffled(len(trainer.pool), n) for n in (8, 6)]
     for _ in range(config.steps):
         i, j = (trainer.pool[next(sampler)] for sampler in samplers)
         last.training_step({"images": cohort.images[i], "labels": cohort.labels[i], "real": cohort.images[j]})
     expected = last.network.state_dict()
     assert all(torch.allclose(value, expected[key]) for key, value in method.network.state_dict().items())
-
-
-def trainer_seed(trainer):
-    from fewlabels.training import seed_of
-
-    return seed_of(trainer.run.seed, trainer.run.fold, trainer.run.backbone)
 
 
 def test_policies_are_judged_by_other_lesions_than_they_are_trained_on(cohort, tmp_path):
