@@ -113,7 +113,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
     figure, [axes] = plt.subplots(
         1,
         len(columns),
-        figsize=(3.2 + 1.9 * len(columns), 0.8 + 0.24 * len(rows)),
+        figsize=(3.2 + 1.9 * len(columns), max(0.8 + 0.24 * len(rows), 2.0)),
         sharey=True,
         squeeze=False,
         layout="constrained",
