@@ -10,8 +10,9 @@ BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc reproduce-isic reproduce-oar test notebooks ledger \
-  check-data-jsrt check-data-cifar10 check-data-acdc check-data-isic check-data-oar bench
+.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc reproduce-isic reproduce-oar reproduce-mnist \
+  reproduce-brats test notebooks ledger check-data-jsrt check-data-cifar10 check-data-acdc check-data-isic \
+  check-data-oar check-data-mnist check-data-brats bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,12 @@ reproduce-isic: $(READY)  ## Gao et al. 2021: Figure 3, Table 1 (quick: on phant
 
 reproduce-oar: $(READY)  ## Gao et al. 2021: Table 2 (quick: on phantoms, minutes)
 	@$(RUN) notebooks params/oar/$(PROFILE).yaml
+
+reproduce-mnist: $(READY)  ## Vorontsov et al. 2019: Table 1 on cluttered digits (quick: minutes)
+	@$(RUN) notebooks params/mnist/$(PROFILE).yaml
+
+reproduce-brats: $(READY)  ## Vorontsov et al. 2019: Table 1 on brains (quick: on phantoms, minutes)
+	@$(RUN) notebooks params/brats/$(PROFILE).yaml
 
 test: $(READY)  ## all tests, the notebooks included, on two cores
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -60,6 +67,12 @@ check-data-isic: $(READY)  ## is DATA/isic2018 or DATA/ham10000 complete?
 
 check-data-oar: $(READY)  ## is DATA/pddca (or its stand-in, DATA/openkbp) complete?
 	@$(RUN) check-data oar
+
+check-data-mnist: $(READY)  ## is DATA/mnist complete?
+	@$(RUN) check-data mnist
+
+check-data-brats: $(READY)  ## is DATA/brats complete?
+	@$(RUN) check-data brats
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
 	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench

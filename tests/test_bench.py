@@ -47,7 +47,7 @@ def test_columns_are_complete(speed):
     assert list(speed.columns) == COLUMNS
     assert set(speed["state"]) <= {MEASURED, NOT_INSTALLED, NOT_RUN}
     done = speed[speed["state"] == MEASURED]
-    assert {case[0] for case in done["case"]} >= set("ABCEFGHI")
+    assert {case[0] for case in done["case"]} >= set("ABCEFGHIJ")
     numbers = done[["ours_ms", "peer_ms", "ratio", "ratio_p10", "ratio_p90"]].astype(float)
     assert (numbers > 0).all(axis=None)
     assert np.allclose(numbers["ratio"], numbers["peer_ms"] / numbers["ours_ms"], rtol=1e-2)
@@ -83,7 +83,7 @@ def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_without_cuda_its_rows_say_not_run(speed, folder):
     cuda = speed[speed["device"] == "cuda"]
-    assert {case[0] for case in cuda["case"]} == set("ABCDEFGHI")
+    assert {case[0] for case in cuda["case"]} == set("ABCDEFGHIJ")
     assert (cuda["state"] == NOT_RUN).all()
     assert (cuda[["ours_ms", "peer_ms", "ratio"]] == "").all(axis=None)
     assert "not run: needs CUDA" in (folder / "warps.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import jupytext
 import pytest
 
 from fewlabels import params
-from fewlabels.experiments import acdc, cifar10, isic, jsrt, oar
+from fewlabels.experiments import acdc, brats, cifar10, isic, jsrt, mnist, oar
 from fewlabels.notebooks import execute, parameters
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -23,6 +23,8 @@ SWEEPS = {  # and whose config their parameters cell is
         "chaitanya2019_table": acdc,
         "gao2021_isic": isic,
         "gao2021_oar": oar,
+        "vorontsov2019_mnist": mnist,
+        "vorontsov2019_brats": brats,
     }.items()
     if path.stem.startswith(start)
 }

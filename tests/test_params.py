@@ -22,6 +22,8 @@ EXPERIMENTS = {
     "chaitanya2019_table": "acdc",
     "gao2021_isic": "isic",
     "gao2021_oar": "oar",
+    "vorontsov2019_mnist": "mnist",
+    "vorontsov2019_brats": "brats",
 }
 NOTEBOOKS = {
     path: folder for start, folder in EXPERIMENTS.items() for path in sorted((ROOT / "notebooks").glob(f"{start}*.py"))
@@ -32,10 +34,12 @@ PROFILES = {
     "acdc": {"smoke", "quick", "lite", "paper"},
     "isic": {"smoke", "quick", "lite", "paper"},
     "oar": {"smoke", "quick", "lite", "paper"},
+    "mnist": {"smoke", "quick", "lite", "paper"},
+    "brats": {"smoke", "quick", "lite", "paper"},
 }
 # Of quick and smoke, of the others.
 DATA = {"jsrt": ("phantom", "jsrt"), "cifar10": ("digits", "cifar10"), "acdc": ("phantom", "acdc")}
-DATA |= {name: ("phantom", name) for name in ("isic", "oar")}
+DATA |= {name: ("phantom", name) for name in ("isic", "oar", "brats")} | {"mnist": ("digits", "mnist")}
 AMPLITUDE = "amplitude:\n- 2.0\n"  # as yaml.safe_dump writes it
 NO_TABLE = {"amplitude", "rates", "collapse"}  # profiles that answer a question of ours: no paper has a table of it
 
@@ -67,6 +71,8 @@ def test_the_profiles_are_there():
         "chaitanya2019_table1",
         "gao2021_isic",
         "gao2021_oar",
+        "vorontsov2019_mnist",
+        "vorontsov2019_brats",
     }
 
 
@@ -147,6 +153,21 @@ def test_the_protocol_of_the_learned_augmentation():
     assert (config.steps_generator, config.warm_up, config.steps, config.mixup_alpha) == (10000, 400, 10000, 0.1)
     assert set(TABLE_1) == set(config.methods)
     assert len(TABLE_1) == 13
+
+
+def test_the_protocol_of_translation():
+    """What Vorontsov et al. 2019 say in Section 4.1 and Appendix A, in paper.yaml; 59,500 images are the release's."""
+    mnist, brats = (params.load(ROOT / f"params/{name}/paper.yaml")[1] for name in ("mnist", "brats"))
+    for config in (mnist, brats):
+        weights = (config.lambda_adv, config.lambda_rec, config.lambda_lat, config.lambda_cyc, config.lambda_seg)
+        assert weights == (3.0, 50.0, 1.0, 50.0, 0.01)
+        rates = (config.learning_rate, config.learning_rate_discriminator)
+        assert (rates, config.batch_size, config.labelled_in_batch) == ((0.0001, 0.001), 20, 0)
+        assert (config.label_share, len(config.seeds), len(config.methods)) == (0.01, 3, 4)
+    assert (mnist.width, mnist.discriminator_width, mnist.discriminator_levels) == (32, 128, 3)  # Tables 2, 8
+    assert (mnist.pairs[0], mnist.steps) == (59_500, 300 * 59_500 // 20)
+    assert (brats.scale, brats.width, brats.levels) == (1, 16, 5)  # Table 5
+    assert (brats.discriminator_width, brats.discriminator_levels) == (64, 4)  # Table 9, as released
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

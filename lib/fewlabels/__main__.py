@@ -14,8 +14,8 @@ from pathlib import Path
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, results_root
 
-DATASETS = ("jsrt", "cifar10", "acdc", "isic", "oar")
-OPEN = ("cifar10",)  # those that may be fetched without registration
+DATASETS = ("jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats")
+OPEN = ("cifar10", "mnist")  # those that may be fetched without registration
 LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
 
 

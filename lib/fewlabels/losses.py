@@ -42,6 +42,16 @@ def weighted_cross_entropy(logits, y, weights):
     return -((weights * y).sum(1) * (y * logits.log_softmax(1)).sum(1)).mean()
 
 
+def soft_dice_loss(p, y, smooth=1.0):
+    """-(2 sum p y + smooth) / (sum p + sum y + smooth), over all pixels of all images: a scalar, -1 is best.
+
+    Probabilities and masks of any equal shape. Vorontsov et al. 2019, Eq. 8, as their released code has it: not one
+    value an image, so that an image in which little is to be found weighs little.
+    """
+    y = y.to(p)
+    return -(2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth)
+
+
 def kl_divergence(log_y, log_p, clip=0.0):
     """KL(y|p) = sum_c y_c (log y_c - log p_c) of log-probabilities `(N, classes)` twice -> `(N,)`, nats.
 

@@ -33,6 +33,17 @@ def dice(prediction, truth, classes):
     return scores
 
 
+def dice_global(p, y, threshold=None, smooth=1.0):
+    """Dice of probabilities against masks of any equal shape, all images counted together; 0 to 1.
+
+    Not thresholded by default: (2 sum p y + smooth) / (sum p + sum y + smooth), as the released code of Vorontsov et
+    al. 2019 evaluates; sums are of 64 bits. With a threshold, of the pixels above it.
+    """
+    p = p.double() if threshold is None else (p > threshold).double()
+    y = y.double()
+    return float((2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth))
+
+
 def contour_distance(prediction, truth, spacing_mm):
     """Mean absolute contour distance of two masks in mm: bool arrays `(*size)`, spacing along each axis.
 

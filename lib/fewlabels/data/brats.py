@@ -1,0 +1,353 @@
+"""BraTS: brain tumours in MRI, cut into half-slices with and without tumour (Vorontsov et al. 2019, Section 4.2).
+
+Two layouts are read from `root/brats/`, and the data say which (`meta["data"]`):
+
+    brats            the official BraTS 2017 training set, `{HGG,LGG}/ID/ID_{flair,t1,t1ce,t2,seg}.nii.gz` (or `.nii`):
+                     155 slices of 240 x 240, labels 0, 1, 2, 4; 210 + 75 patients
+    brats2015-2seq   a copy with two sequences, `ID/ID_{flair,t1ce,seg,brainmask}.nii.gz`: grey values standardised
+                     beforehand, times 1000; labels 0 to 4 (BraTS 2015); no grades
+
+Axes are z (feet to head), rows (front to back), columns: the file's own, axial. Each slice is cut in the middle of its
+columns, 240 -> 120 + 120, and nothing is mirrored. `left` is the first half: left in the picture, and the patient's
+right by the headers.
+"""
+
+import gzip
+import itertools
+import os
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fewlabels.data import prepared
+from fewlabels.data.acdc import _nifti
+from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.domains import Domains
+from fewlabels.data.phantoms import brain as phantoms
+from fewlabels.data.phantoms.brain import CLASSES, SIDE, domains_of, half_name, halves, standardised
+from fewlabels.data.phantoms.brain import brain as phantom
+from fewlabels.errors import BadInput
+
+__all__ = ["CLASSES", "check", "domains", "load", "phantom", "prepare", "splits"]
+
+FROM = "https://www.med.upenn.edu/sbia/brats2017.html"
+NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
+SOURCES = {
+    "brats": "BraTS 2017, official training set; cite Menze et al. 2015",
+    "brats2015-2seq": "BraTS 2015, a copy of a few patients with two of four sequences, grey values standardised "
+    "beforehand, not the official files; CC BY-NC-SA 3.0, cite Menze et al. 2015",
+}
+SEQUENCES = {"brats": phantoms.SEQUENCES, "brats2015-2seq": phantoms.SEQUENCES[:2]}
+LABELS = {"brats": (0, 1, 2, 4), "brats2015-2seq": (0, 1, 2, 3, 4)}
+BRAIN_SHARE = {"brats": 0.25, "brats2015-2seq": 0.2}
+GRADES = ("HGG", "LGG")
+ARRAYS = {"data", "patients", "grades", "slices", "brain", "tumour", "values"}
+
+
+def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=None):
+    """Half-slices that present a tumour (P) or in which it is absent (A), as a `Cohort`: images float32
+    `(N, sequences, 240 / scale, 120 / scale)`; labels int64, 1 where there is a tumour of any kind; ids
+    `patient/z/left` and `.../right`; groups are the patients.
+
+    root             the data root, which holds `brats/`, or a file written by `prepare`
+    scale            whole number: an image pixel is the mean of scale x scale, tumour where half of them or more are;
+                     P and A are told apart before that, and a P whose tumour vanishes is dropped
+    tumour_share     P has tumour on more than this share of the brain's pixels, A has none; others are dropped
+    tumour_share_of  "brain" (the paper), or "channels": of four times the brain's pixels, as the released code counts
+                     those of all its channels, so that its 1 % is 4 % of the brain
+    brain_share      the least share of a half-slice's pixels that is brain. None: 0.25 (the paper; the released
+                     script's default is 0.05), but of the copy 0.2, as one of its brains never fills 0.25
+
+    Pre-processing of the released code: of each patient all sequences together are centred and divided by 5 standard
+    deviations, of voxels that are not 0; the background stays 0, which thus is the brain's mean. (The paper divides by
+    1; the factor 5 is the code's, so that most values fit tanh.) The copy, where the brain is a file of its own, is
+    divided by 5 x 1000 only. Not clipped: the code clips to [-1, 1] after augmentation, in training and validation, and
+    so does `augment_slices`. No N4: the code hands it the tumour's mask as the region to fit, which leaks labels.
+
+    A patient without healthy half-slices is named in a warning, and stays, as in the released code; `meta["halves"]`
+    counts each one's, `{patient: (P, A)}`. `meta` also has `sequences`, the names of the channels, and `grade`
+    `{patient: HGG, LGG or ""}` of every patient, in the order of the files.
+
+    All of BraTS at scale 1 takes some 15 GB. Raises `BadInput` naming the file if anything is missing, damaged, empty,
+    of another shape or kind, and if there is no P or no A at all.
+    """
+    _check(scale, tumour_share, tumour_share_of, brain_share)
+    data, grade, read = _open(root)
+    brain_share = BRAIN_SHARE[data] if brain_share is None else brain_share
+    parts, ids, counts = [], [], {}
+    for name in _progress(grade, data):
+        patient = read(name)
+        present, absent = domains_of(patient.brain, patient.tumour, tumour_share, tumour_share_of, brain_share)
+        images, labels = _blocks(patient, data, present | absent, scale)
+        where, kind = np.argwhere(present | absent), present[present | absent]
+        keep = labels.any((1, 2)) | ~kind
+        parts.append((images[keep], labels[keep]))
+        ids += [half_name(name, z, side) for z, side in where[keep]]
+        counts[name] = (int((kind & keep).sum()), int((~kind).sum()))
+        if not counts[name][1]:
+            expected = f"half-slices without tumour (at least {brain_share:g} brain)"
+            warnings.warn(f"{root}: {name}: expected {expected}, found none", stacklevel=2)
+    for i, domain in enumerate(("a tumour", "no tumour")):
+        if not any(count[i] for count in counts.values()):
+            raise BadInput(root, f"half-slices with {domain} (at least {brain_share:g} brain)", f"none in {len(grade)}")
+    images = torch.empty(len(ids), len(SEQUENCES[data]), SIDE // scale, SIDE // 2 // scale)
+    labels, at = torch.empty(len(ids), *images.shape[2:], dtype=torch.long), 0
+    parts.reverse()
+    while parts:  # each part is freed as it is copied: torch's memory is taken only when it is written
+        here, mask = parts.pop()
+        images[at : at + len(here)], labels[at : at + len(here)] = torch.from_numpy(here), torch.from_numpy(mask)
+        at += len(here)
+    meta = {"data": data, "source": SOURCES[data], "sequences": SEQUENCES[data], "grade": grade}
+    meta |= {"brain_share": brain_share, "halves": counts}
+    groups = tuple(name.split("/")[0] for name in ids)
+    return Cohort(images, labels, tuple(ids), CLASSES, (float(scale),) * 2, groups, meta)
+
+
+def splits(cohort, share=0.01, seed=0):
+    """A `Split` of half-slices by whole patients: labelled are the P of a few, unlabelled all else of training.
+
+    Of each grade the first 20 % of a random order are held out (with seed 0 the patients of the released code, which
+    shuffles them in the order of their numbers as text): it validates on them and has no test set; here every second
+    one is tested on. Of fewer than 10 patients one is for validation and one for testing, of those with half-slices.
+
+    Patients of training lose their masks in a random order, as long as the P without one stay fewer than 1 - `share`
+    of all P (the released code): so at least `share` is labelled, concentrated in few patients. The A of all patients
+    are in training. Raises `BadInput` for fewer than 3 patients or a share beyond 0 to 1.
+    """
+    if not (isinstance(share, (int, float)) and 0 < share <= 1):
+        raise BadInput("share", "a number above 0, up to 1", share)
+    rng, grade = np.random.RandomState(seed), cohort.meta["grade"]
+    if len(grade) < 10:
+        patients = list(dict.fromkeys(cohort.groups))
+        if len(patients) < 3:
+            raise BadInput("split", "at least 3 patients with half-slices", len(patients))
+        rng.shuffle(patients)
+        held, train = patients[:2], sorted(patients[2:])
+    else:
+        held, train = [], []
+        for kind in sorted(set(grade.values())):
+            patients = [name for name in grade if grade[name] == kind]
+            patients = [patients[i] for i in sorted(range(len(patients)), key=str)]
+            order = np.arange(len(patients))
+            rng.shuffle(order)
+            out = [patients[i] for i in order[: int(0.2 * len(order))]]
+            held, train = held + out, train + [name for name in patients if name not in out]
+    present = cohort.labels.flatten(1).any(1).tolist()
+    of = Counter(patient for patient, is_p in zip(cohort.groups, present) if is_p)
+    total, without, masked = sum(of[name] for name in train), set(), 0
+    most = int(min(total, total * (1 - share) + 0.5))
+    for i in np.random.RandomState(seed).permutation(len(train)):
+        if masked + of[train[i]] < most:
+            without.add(train[i])
+            masked += of[train[i]]
+    part = dict.fromkeys(train, 1) | dict.fromkeys(held[::2], 2) | dict.fromkeys(held[1::2], 3)
+    parts = [[], [], [], []]
+    for name, patient, is_p in zip(cohort.ids, cohort.groups, present):
+        with_mask = part[patient] == 1 and is_p and patient not in without
+        parts[0 if with_mask else part[patient]].append(name)
+    return Split(*map(tuple, parts))
+
+
+def domains(cohort, ids, labelled=()):
+    """The `Domains` of half-slices `ids`, each in their order; `labelled`, P ids among them, have a mask for training;
+    kinds are the patients, as numbered in `meta["grade"]`. Raises `BadInput` if there is no P or no A."""
+    at = cohort.index(ids)
+    present = cohort.labels[at].flatten(1).any(1)
+    names, chosen = [name for name, is_p in zip(ids, present.tolist()) if is_p], set(labelled)
+    number = {patient: i for i, patient in enumerate(cohort.meta["grade"])}
+    return Domains(
+        cohort.images[at[present]],
+        cohort.images[at[~present]],
+        cohort.labels[at[present]].bool(),
+        torch.tensor([i for i, name in enumerate(names) if name in chosen], dtype=torch.long),
+        torch.tensor([number[name.split("/")[0]] for name in names], dtype=torch.long),
+    )
+
+
+def prepare(root, out):
+    """Writes the brains' voxels, all that `load(root)` needs, to one file `out`; `load(out)` then gives the same bits.
+    Returns the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does. Everything is held in
+    memory meanwhile, of BraTS 2017 some 8 GB."""
+    arrays = _arrays(root)
+    prepared.write(out, "brats", arrays)
+    return prepared.checksum(arrays)
+
+
+def check(root):
+    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
+    arrays = _arrays(root)
+    data, grade, read = _opened(arrays)
+    of, share = Counter(grade.values()), BRAIN_SHARE[data]
+    kinds = ", ".join(f"{of[kind]} {kind or 'of unknown grade'}" for kind in sorted(of))
+    patients = map(read, grade)
+    counts = np.array([[d.sum() for d in domains_of(p.brain, p.tumour, brain_share=share)] for p in patients]).sum(0)
+    return (
+        f"{data}: {SOURCES[data]}\n"
+        f"{len(grade)} patients ({kinds}), sequences {', '.join(SEQUENCES[data])}; half-slices of at least {share:g} "
+        f"brain: {counts[0]} with more than 0.01 tumour, {counts[1]} without\n"
+        f"sha256 {prepared.checksum(arrays)}"
+    )
+
+
+# ---- from files to half-slices ----
+
+
+class Patient(NamedTuple):
+    """Where the brain and where a tumour is, bool `(Z, 240, 240)`; the brain's voxels, int16 `(sequences, n)`."""
+
+    brain: np.ndarray
+    tumour: np.ndarray
+    values: np.ndarray
+
+
+def _blocks(patient, data, keep, scale):
+    """The kept half-slices: images float32 `(n, C, H, W)`, labels bool `(n, H, W)`."""
+    mean, sd = 0.0, 1000.0
+    if data == "brats":
+        nonzero = patient.values[patient.values != 0]
+        mean, sd = nonzero.mean(dtype=np.float64), nonzero.std(dtype=np.float64)
+    size = (int(keep.sum()), SIDE // scale, scale, SIDE // 2 // scale, scale)
+    volume, images = np.zeros(patient.brain.shape, np.float32), np.empty((size[0], len(patient.values), *size[1::2]))
+    for channel, values in enumerate(patient.values):
+        volume[patient.brain] = standardised(values, mean, sd)
+        images[:, channel] = halves(volume)[keep].reshape(size).mean((2, 4), dtype=np.float64)
+    tumour = halves(patient.tumour)[keep].reshape(size).sum((2, 4))
+    return images.astype(np.float32), 2 * tumour >= scale**2
+
+
+def _open(root):
+    """Which data they are, `{patient: grade}` and how one is read: from the folder, or from all that was prepared."""
+    if root is None:
+        raise BadInput(NOWHERE, f"the folder that holds brats/, or a prepared file (from {FROM})", "nothing")
+    root = Path(root)
+    if not root.is_file():
+        return _open_folder(root / "brats")
+    arrays = prepared.read(root, "brats")
+    if set(arrays) != ARRAYS:
+        raise BadInput(root, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(sorted(arrays)))
+    return _opened(arrays)
+
+
+def _opened(arrays):
+    """What `_open` gives, from arrays."""
+    data, names = str(arrays["data"]), arrays["patients"].tolist()
+    z = np.concatenate([[0], np.cumsum(arrays["slices"])])
+    masks = {name: np.unpackbits(arrays[name]).view(bool).reshape(-1, SIDE, SIDE) for name in ("brain", "tumour")}
+    ends = np.cumsum([len(SEQUENCES[data]) * masks["brain"][a:b].sum() for a, b in itertools.pairwise(z)])[:-1]
+    values = np.split(arrays["values"], ends)
+
+    def read(name):
+        i = names.index(name)
+        brain, tumour = (masks[kind][z[i] : z[i + 1]] for kind in ("brain", "tumour"))
+        return Patient(brain, tumour, values[i].reshape(len(SEQUENCES[data]), -1))
+
+    return data, dict(zip(names, arrays["grades"].tolist())), read
+
+
+def _arrays(root):
+    """What a prepared file holds: data; patients, grades, slices `(n,)`; masks as bits, and the values of the brain's
+    voxels, sequence by sequence, one patient after the other."""
+    data, grade, read = _open(root)
+    patients = [read(name) for name in _progress(grade, data)]
+    return {
+        "data": np.array(data),
+        "patients": np.array(list(grade)),
+        "grades": np.array(list(grade.values())),
+        "slices": np.array([len(patient.brain) for patient in patients]),
+        "brain": np.concatenate([np.packbits(patient.brain) for patient in patients]),
+        "tumour": np.concatenate([np.packbits(patient.tumour) for patient in patients]),
+        "values": np.concatenate([patient.values.ravel() for patient in patients]).astype("<i2"),
+    }
+
+
+def _open_folder(folder):
+    official = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
+    data = "brats" if official else "brats2015-2seq"
+    found = [path for where in official or [folder] if where.is_dir() for path in sorted(where.iterdir())]
+    found = {path.name: path for path in found if path.is_dir()}
+    if not found:
+        expected = f"HGG/ID/ and LGG/ID/ with five files each (from {FROM})"
+        raise BadInput(folder, expected, "no patient" if folder.is_dir() else "no such folder")
+    grade = {name: path.parent.name if official else "" for name, path in found.items()}
+    files = {name: _files(path, data) for name, path in found.items()}  # what is missing is said before minutes pass
+    return data, grade, lambda name: _read(files[name], data)
+
+
+def _files(folder, data):
+    """`{sequence, seg, brainmask: path}` of a patient."""
+    kinds = (*SEQUENCES[data], "seg", *(["brainmask"] if data != "brats" else []))
+    paths = {kind: folder / f"{folder.name}_{kind}.nii.gz" for kind in kinds}
+    for kind, path in paths.items():
+        plain = path.with_suffix("")  # .nii
+        if not path.is_file() and not plain.is_file():
+            raise BadInput(path, f"files of {', '.join(kinds)} for each patient", "no such file")
+        paths[kind] = path if path.is_file() else plain
+    return paths
+
+
+def _read(paths, data):
+    """One patient from its files."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        volumes = dict(zip(paths, pool.map(_volume, paths.values())))
+    shape = volumes["flair"].shape
+    for kind, volume in volumes.items():
+        if volume.shape != shape or shape[1:] != (SIDE, SIDE):
+            expected = f"{SIDE} x {SIDE} pixels in every slice, and as many slices as the others"
+            raise BadInput(paths[kind], expected, volume.shape)
+        known = {"seg": LABELS[data], "brainmask": (0, 1)}.get(kind)
+        if known and (wrong := volume[~np.isin(volume, known)]).size:
+            expected = f"labels {', '.join(map(str, known))}"
+            raise BadInput(paths[kind], expected, f"{wrong.size} voxels of others, {wrong[0]}")
+    images = np.stack([volumes[name] for name in SEQUENCES[data]])
+    brain = volumes["brainmask"] > 0 if "brainmask" in volumes else images.any(0)
+    if not brain.any():
+        raise BadInput(paths.get("brainmask", paths["flair"]), "voxels of a brain", "nothing but 0")
+    values = images[:, brain]
+    for kind, low, high in zip(SEQUENCES[data], values.min(1), values.max(1)):
+        if low == high:
+            raise BadInput(paths[kind], "an image with contrast in the brain", f"nothing but {low}")
+    return Patient(brain, volumes["seg"] > 0, values)
+
+
+def _volume(path):
+    """A file's voxels, int16 `(Z, H, W)`."""
+    if path.suffix == ".gz":
+        array, _ = _nifti(path)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            packed = Path(folder, f"{path.name}.gz")
+            try:
+                with prepared.reading(path, "a NIfTI volume"):
+                    packed.write_bytes(gzip.compress(path.read_bytes(), 0))
+                array, _ = _nifti(packed)
+            except BadInput as error:
+                raise BadInput.from_line(str(error).replace(str(packed), str(path))) from None
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int16)
+    if (whole != array).any():
+        raise BadInput(path, "whole numbers from -32768 to 32767", f"{np.count_nonzero(whole != array)} others")
+    return whole
+
+
+def _progress(names, data):
+    """The official files take minutes."""
+    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "brats"}
+    return tqdm(names, desc="MRI", unit="patient", **calm)
+
+
+def _check(scale, tumour_share, tumour_share_of, brain_share):
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1 or SIDE // 2 % scale:
+        raise BadInput("scale", f"a whole number that divides {SIDE} and {SIDE // 2}", repr(scale))
+    for name, value in (("tumour_share", tumour_share), ("brain_share", 0 if brain_share is None else brain_share)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise BadInput(name, "a number from 0, below 1", repr(value))
+    if tumour_share_of not in ("brain", "channels"):
+        raise BadInput("tumour_share_of", "brain or channels", repr(tumour_share_of))

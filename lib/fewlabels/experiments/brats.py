@@ -1,0 +1,104 @@
+"""Vorontsov et al. 2019 on half-slices of brains with tumours: which networks are trained, and how one is."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fewlabels.augment_slices import slice_augment
+from fewlabels.data import brats
+from fewlabels.experiments import translation_training as training
+from fewlabels.experiments.translation_rows import Count, Run, Settings, build
+from fewlabels.experiments.translation_tables import PAPER, tables
+from fewlabels.methods.translation import Translation
+from fewlabels.params import check_grid
+from fewlabels.paths import data_root
+
+__all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]
+
+LISTS = ("methods", "seeds")
+TASK = "brats"
+
+
+class Config(Settings):
+    """Everything that decides a number; the keys of `params/brats/*.yaml` and of the notebook's parameters cell."""
+
+    data: Literal["phantom", "brats"]
+    scale: Literal[1, 2, 4]  # pixels averaged along each axis: half-slices of 240 x 120 / scale
+    levels: Count  # halvings in the encoder; 5 in the paper
+    label_share: Annotated[float, Field(gt=0, le=1)]  # of the half-slices with tumour, whole patients, have masks
+    tumour_share_of: Literal["brain", "channels"]  # what a tumour's 1 % is of: the brain (paper), all channels (code)
+    augment: bool  # Appendix A
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        check_grid(self, LISTS)
+        return self
+
+
+def grid(config):
+    """All runs, seed by seed."""
+    return [Run(method, TASK, seed) for seed in config.seeds for method in config.methods]
+
+
+def identity(config, run):
+    """What decides the numbers of one run: the config without the grid's lists, and the run's place in the grid."""
+    return config.model_dump(exclude={"profile", *LISTS}) | vars(run)
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    return [f"{PAPER}_brats"]
+
+
+def load(config, root=None):
+    """The cohort a config names: the phantom, or BraTS below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    if config.data == "phantom":
+        return brats.phantom(seed=0, size=(240 // config.scale, 120 // config.scale))
+    return brats.load(root or data_root(), config.scale, tumour_share_of=config.tumour_share_of)
+
+
+def parts_of(config, cohort):
+    """The two domains of each part of the data, patients in one part each. Clipped to [-1, 1] as in the released code,
+    which does so after augmentation."""
+    split = brats.splits(cohort, config.label_share)
+    parts = {"train": (*split.labelled, *split.unlabelled), "validation": split.validation, "test": split.test}
+    known = {"train": split.labelled, "validation": split.validation, "test": split.test}
+    found = {name: brats.domains(cohort, ids, known[name]) for name, ids in parts.items()}
+    for name, part in found.items():
+        if name != "train" or not config.augment:
+            part.presence.clamp_(-1, 1)
+            part.absence.clamp_(-1, 1)
+    return found
+
+
+def network(config, run, cohort, device="cpu"):
+    """The method of a run from fresh weights; norms for segmentation have parameters of their own."""
+    channels, *size = cohort.images.shape[1:]
+    return build(config, run.method, size, channels, config.width, config.levels, False, device)
+
+
+def augmented(images, masks):
+    return (slice_augment(images), None) if masks is None else slice_augment(images, masks)
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: Dice of the paper and others, what translation does to lesions, its history.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    parts, augment = parts_of(config, cohort), augmented if config.augment else None
+    make = lambda: network(config, run, cohort, device)  # noqa: E731
+    method, history = training.train(config, run, make, parts, folder, device, augment, report, stop)
+    test, scores = parts["test"], {}
+    overall, _ = training.of_segmentation(method, test, device)
+    overall |= training.of_training(config, run, history, parts["train"], config.width)
+    overall |= {"patients": len(parts["train"].kinds.unique())}
+    if isinstance(method, Translation):
+        found, made = training.of_translation(config, method, test, device, run.seed)
+        found.pop("removed")  # is of targets on a dark background
+        overall |= found
+        n, sequences = len(made["x_PA"]), cohort.meta["sequences"]
+        for name, images in (("contrast_before", test.presence[:n]), ("contrast_after", made["x_PA"].cpu())):
+            values = training.contrast(images, test.masks[:n], test.presence[:n])
+            scores[name] = {sequence: [value] for sequence, value in zip(sequences, values, strict=True)}
+    return {"subjects": ["all"], "scores": scores, "overall": overall, "history": history}

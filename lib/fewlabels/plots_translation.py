@@ -1,0 +1,73 @@
+"""Figures of Vorontsov et al. 2019: images of both domains and what translation makes of them."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from fewlabels.plots import COLOURS
+
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 1}
+SIGNED = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}  # residuals: red adds, blue takes away
+
+
+def rows(images, titles=None, size=0.9, title="", **options):
+    """A row of pictures for each entry of `{label: (images (n, H, W), GREY or SIGNED or other options)}`.
+
+    `titles` of the columns; `options` go into every picture.
+    """
+    n = max(len(pictures) for pictures, _ in images.values())
+    height, width = next(iter(images.values()))[0].shape[1:]
+    wide = size * width / max(width, height)
+    figure, axes = plt.subplots(
+        len(images), n, figsize=(wide * n + 1.3, size * height / max(width, height) * len(images) + 0.35),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for of_row, (label, (pictures, look)) in zip(axes, images.items(), strict=True):
+        for axis, picture in zip(of_row, pictures, strict=False):
+            axis.imshow(picture, **{"interpolation": "nearest"} | look | options)
+        for axis in of_row:
+            axis.set(xticks=[], yticks=[])
+            axis.axis("on" if axis.images else "off")
+        of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
+    for axis, name in zip(axes[0], titles or [], strict=False):
+        axis.set_title(name, fontsize=7)
+    figure.suptitle(title, fontsize=8)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    return figure
+
+
+def translations(made, p, x_P, x_A, masks, look=GREY):
+    """The rows of Figure 7 for `rows`, of one channel: presence to absence, then absence to presence.
+
+    `made` of `Translation.translate`, p the segmentation; all `(n, H, W)` or `(n, 1, H, W)`.
+    """
+    flat = lambda t: t.detach().float().cpu().reshape(len(t), *t.shape[-2:])  # noqa: E731
+    shown = {
+        "input (P)": (x_P, look), "translated (A)": (made["x_PA"], look), "residual": (made["D_PA"], SIGNED),
+        "segmentation": (p, GREY), "truth": (masks, GREY),
+        "input (A)": (x_A, look), "translated (P)": (made["x_AP"], look), "residual ": (made["D_AP"], SIGNED),
+    }  # fmt: skip
+    return {label: (flat(pictures), options) for label, (pictures, options) in shown.items()}
+
+
+def validation_curves(histories, title=""):
+    """Dice on validation images against the step, for `{(method, task): [history, ...]}`: a panel for each task."""
+    tasks = list(dict.fromkeys(task for _, task in histories))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(3.2 * len(tasks) + 1.6, 2.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    methods = list(dict.fromkeys(method for method, _ in histories))
+    for (method, task), runs in histories.items():
+        for i, history in enumerate(runs):
+            frame = pd.DataFrame(history)
+            style = {"color": COLOURS[methods.index(method)], "label": method if i == 0 else None, "linewidth": 1}
+            axes[0, tasks.index(task)].plot(frame["step"], frame["validation"] / 100, **style)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        axis.set(xlabel="step", title=task)
+        axis.title.set_fontsize(8)
+    axes[0, 0].set(ylabel="Dice, validation", ylim=(0, 1))
+    named = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside right center", frameon=False, fontsize=7)
+    figure.suptitle(title, fontsize=8)
+    sns.despine(figure)
+    return figure
