@@ -282,7 +282,7 @@ def test_a_damaged_run(calls, command, params_file, results):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["run"], ["check-data", "mnist"], ["prepare", "jsrt"], ["run", "x.yaml", "--fast"]]
+    "arguments", [[], ["train"], ["run"], ["check-data", "imagenet"], ["prepare", "jsrt"], ["run", "x.yaml", "--fast"]]
 )
 def test_usage(command, arguments):
     status, _, err = command(*arguments)
