@@ -1,15 +1,20 @@
 """Scripts and their generated notebooks. That the notebooks run, and say what they said, is nbval's part."""
 
 import ast
+import base64
+import io
 import json
 from pathlib import Path
 
 import jupytext
+import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from fewlabels import params
 from fewlabels.experiments import acdc, brats, cifar10, isic, jsrt, mnist, oar
-from fewlabels.notebooks import execute, parameters
+from fewlabels.notebooks import execute, parameters, shrink
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -114,3 +119,24 @@ def test_execute_fails_where_a_cell_does(tmp_path, cell):
     with pytest.raises(Exception, match=r"expected status completed|ZeroDivisionError|SystemExit"):
         execute(script, tmp_path / "out.ipynb", {"steps": 1})
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_pictures_are_stored_with_a_palette_and_look_the_same():
+    ramp, noise = np.linspace(0, 235, 300), np.random.default_rng(0).integers(0, 20, (300, 200, 3))
+    colours = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :200], 235 - ramp[:, None]), axis=-1)
+    pixels = (colours + noise).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    before = base64.b64encode(file.getvalue()).decode()
+    picture = nbformat.v4.new_output("display_data", {"image/png": before, "text/plain": "<Figure>"})
+    text = nbformat.v4.new_output("stream", text="words")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[picture, text])])
+    shrink(notebook)
+    after = notebook.cells[0].outputs[0]["data"]["image/png"]
+    assert len(after) < len(before)
+    with Image.open(io.BytesIO(base64.b64decode(after))) as image:
+        assert image.mode == "P"
+        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - pixels).mean() < 10
+    assert notebook.cells[0].outputs[1].text == "words"
+    shrink(notebook)  # once more changes nothing
+    assert notebook.cells[0].outputs[0]["data"]["image/png"] == after

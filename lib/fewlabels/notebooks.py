@@ -1,6 +1,8 @@
 """Runs notebooks through papermill, strictly: nothing unknown goes in, nothing half-done comes out as success."""
 
 import ast
+import base64
+import io
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import jupytext
 import nbformat
 import papermill
 from nbclient import NotebookClient
+from PIL import Image
 
 from fewlabels import params
 from fewlabels.errors import BadInput
@@ -70,9 +73,22 @@ def execute(source, target, values):
             status = cell.metadata.get("papermill", {}).get("status")
             if cell.cell_type == "code" and status != "completed":
                 raise RuntimeError(f"{source.name}: cell {number}: expected status completed, found {status}")
+        shrink(done)
         done.metadata.papermill |= {"input_path": source.name, "output_path": target.name}  # no path of this machine
         unfinished.write_text(nbformat.writes(done) + "\n", encoding="utf-8")
     return target
+
+
+def shrink(notebook):
+    """Stores a notebook's pictures with a palette of 256 colours where that is smaller: a third of the bytes in git."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if png := output.get("data", {}).get("image/png"):
+            small = io.BytesIO()
+            with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+                if picture.mode == "P":
+                    continue
+                picture.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+            output["data"]["image/png"] = min(base64.b64encode(small.getvalue()).decode() + "\n", png, key=len)
 
 
 def build(source):
@@ -89,6 +105,7 @@ def build(source):
         cell.metadata.pop("execution", None)
         if "outputs" in cell:  # progress bars and warnings are of the moment
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    shrink(notebook)
     notebook.metadata.pop("language_info", None)
     write_text(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
 
