@@ -31,10 +31,13 @@ class Conv(nn.Conv2d):
         nn.init.kaiming_normal_(self.weight)
 
     def forward(self, x):
-        if not self.after:
+        if self.after:
+            mode = "reflect" if self.after < min(x.shape[2:]) else "constant"
+            x = F.pad(x, [self.before, self.after] * 2, mode)
+        if x.is_cuda:
             return super().forward(x)
-        mode = "reflect" if self.after < min(x.shape[2:]) else "constant"
-        return super().forward(F.pad(x, [self.before, self.after] * 2, mode))
+        # With channels last convolutions take half the time on the CPU, but norms several times more.
+        return super().forward(x.contiguous(memory_format=torch.channels_last)).contiguous()
 
 
 def instance_norm(x):
