@@ -15,7 +15,8 @@ from fewlabels.losses import soft_dice_loss
 from fewlabels.methods.translation import LAMBDA, Autoencoding, Translation, l1
 from fewlabels.metrics import dice_global
 from fewlabels.models import translator
-from fewlabels.models.translator import VARIANTS, Autoencoder, MultiScaleDiscriminator, Translator
+from fewlabels.models.discriminators import MultiScaleDiscriminator
+from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
 
 SIZE = (16, 20)
 

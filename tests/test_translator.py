@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fewlabels.models import translator
+from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import (
     SKIPS,
     VARIANTS,
@@ -15,7 +16,6 @@ from fewlabels.models.translator import (
     Decoder,
     Encoder,
     LayerNorm,
-    MultiScaleDiscriminator,
     Norms,
     Translator,
     instance_norm,

@@ -10,7 +10,8 @@ from torch.optim import Adam
 
 from fewlabels.errors import BadInput
 from fewlabels.methods.translation import Autoencoding, Translation
-from fewlabels.models.translator import VARIANTS, Autoencoder, MultiScaleDiscriminator, Translator
+from fewlabels.models.discriminators import MultiScaleDiscriminator
+from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
 
 METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
 SKIPS = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}

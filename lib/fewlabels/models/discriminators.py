@@ -1,9 +1,11 @@
 """Discriminators: how likely an image is real."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fewlabels.models.layers import CONV, LAYOUT, NORM, POOL, start
+from fewlabels.models.translator import VARIANTS, Conv, LayerNorm, with_spectral_norm
 
 
 class Discriminator(nn.Sequential):
@@ -60,3 +62,42 @@ class PooledDiscriminator(nn.Sequential):
 
     def forward(self, x):
         return super().forward(x.contiguous(memory_format=self.layout))
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """D_d of Tables 8 and 9 at three scales (MUNIT's): images `(N, C, *size)` -> how real, `(N, places)` at each scale.
+
+    widths  of its convolutions of kernel 4 and stride 2: 128, 256, 512 for MNIST. The tables list the first width
+            twice, once with stride 1, and have a norm in every layer but the first and last; the code none in the first
+            two, and one in the last
+    """
+
+    SCALES = 3
+
+    def __init__(self, in_channels, widths, variant="released"):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"discriminator variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
+        make = self.released if variant == "released" else self.as_listed
+        self.scales = nn.ModuleList(with_spectral_norm(make(in_channels, widths)) for _ in range(self.SCALES))
+
+    @staticmethod
+    def released(in_channels, widths):
+        layers = [Conv(in_channels, widths[0], 4, 2)]
+        for i, (a, b) in enumerate(zip(widths, widths[1:])):
+            layers += [*([LayerNorm(a)] if i else []), nn.LeakyReLU(0.2), Conv(a, b, 4, 2)]
+        return nn.Sequential(*layers, LayerNorm(widths[-1]), nn.LeakyReLU(0.2), Conv(widths[-1], 1, 1))
+
+    @staticmethod
+    def as_listed(in_channels, widths):
+        layers = [Conv(in_channels, widths[0], 4)]
+        for a, b in zip([widths[0], *widths], widths):
+            layers += [LayerNorm(a), nn.LeakyReLU(0.2), Conv(a, b, 4, 2)]
+        return nn.Sequential(*layers, Conv(widths[-1], 1, 1))
+
+    def forward(self, x):
+        maps = []
+        for network in self.scales:
+            maps.append(network(x).flatten(1).float())
+            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+        return maps
