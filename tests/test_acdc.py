@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from fewlabels.data import acdc, prepared
+from fewlabels.data import acdc, acdc_grid, prepared
 from fewlabels.data.phantoms.heart import heart
 from fewlabels.errors import BadInput
 
@@ -229,9 +229,9 @@ def test_check(copy, official):
 @pytest.mark.parametrize("n", [223, 224, 225, 226, 301, 60, 61])
 def test_offsets_are_rounded_down(n):
     """Pixels as they are, a ramp: which of them is where on the grid, and back."""
-    ramp = acdc._linear(n, 1.0) @ np.arange(1.0, n + 1)
+    ramp = acdc_grid.linear(n, 1.0) @ np.arange(1.0, n + 1)
     np.testing.assert_array_equal(ramp, crop_or_pad(np.arange(1.0, n + 1)[:, None] + np.zeros(GRID))[:, 0])
-    index = acdc._nearest(n, 1.0)
+    index = acdc_grid.nearest(n, 1.0)
     np.testing.assert_array_equal(index + 1, ramp)
 
 
@@ -244,11 +244,11 @@ def test_a_point_lands_where_it_should(n, mm, size):
     extent = round(n * mm / MM)
     position = (centre + 0.5) * extent / n - (extent - GRID) / 2  # in pixels of the 224-grid, from its edge
     rounding = 0 if extent % 2 == 0 else 0.5 * (1 if extent > GRID else -1)  # what halves rounded down move
-    found = size / GRID * acdc._areas(size) @ acdc._linear(n, mm / MM) @ blob
+    found = size / GRID * acdc_grid.areas(size) @ acdc_grid.linear(n, mm / MM) @ blob
     mass = ((np.arange(size) + 0.5) * GRID / size * found).sum() / found.sum()
     assert mass == pytest.approx(position + rounding, abs=0.02)
     edge = 0.57 * n // 1 * extent / n - (extent - GRID) / 2 + rounding  # between two native pixels, two labels
-    index = acdc._nearest(n, mm / MM)
+    index = acdc_grid.nearest(n, mm / MM)
     assert np.flatnonzero(index >= 0.57 * n // 1)[0] == pytest.approx(edge, abs=0.5)
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from fewlabels.data import brats
-from fewlabels.data.phantoms import brain as phantoms
+from fewlabels.data import brats, half_slices
 from fewlabels.data.phantoms.brain import brain
 from fewlabels.errors import BadInput
 
@@ -68,7 +67,7 @@ def test_domains_of_by_hand():
         ({"tumour_share": 0.06, "tumour_share_of": "channels"}, [(0, 0)], [(0, 1), (1, 1), (2, 0)]),
         ({"brain_share": 0.5}, [(2, 1)], [(0, 1), (1, 1)]),
     ):
-        present, absent = phantoms.domains_of(inside, lesion, **settings)
+        present, absent = half_slices.domains_of(inside, lesion, **settings)
         assert np.argwhere(present).tolist() == [list(at) for at in p], settings
         assert np.argwhere(absent).tolist() == [list(at) for at in a], settings
 
@@ -76,8 +75,8 @@ def test_domains_of_by_hand():
 def test_halves_are_left_and_right():
     volume = np.arange(2 * 3 * 4 * 6).reshape(2, 3, 4, 6)
     for side, columns in enumerate((slice(0, 3), slice(3, 6))):
-        np.testing.assert_array_equal(phantoms.halves(volume)[:, :, side], volume[..., columns])
-    assert phantoms.half_name("A", 7, 1) == "A/007/right"
+        np.testing.assert_array_equal(half_slices.halves(volume)[:, :, side], volume[..., columns])
+    assert half_slices.half_name("A", 7, 1) == "A/007/right"
 
 
 def test_a_patient_does_not_depend_on_the_others():

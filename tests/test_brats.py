@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from fewlabels.data import brats, prepared
+from fewlabels.data import brats, brats_files, prepared
 from fewlabels.data.cohort import Cohort
 from fewlabels.errors import BadInput
 
@@ -472,7 +472,7 @@ def test_real_data(tmp_path):
     root = os.environ.get("FEWLABELS_DATA")
     if not root or not Path(root, "brats").is_dir():
         pytest.skip("FEWLABELS_DATA is not set to a folder that holds brats/: BraTS cannot be shipped")
-    if any(Path(root, "brats", grade).is_dir() for grade in brats.GRADES):
+    if any(Path(root, "brats", grade).is_dir() for grade in brats_files.GRADES):
         pytest.skip("FEWLABELS_DATA holds the official files: reading them takes minutes")
     cohort = brats.load(root, 4)
     assert cohort.meta["data"] == "brats2015-2seq"

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from fewlabels.data import oar, prepared
+from fewlabels.data import oar, oar_grid, prepared
 from fewlabels.data.phantoms.head_neck import head_neck
 from fewlabels.errors import BadInput
 from fewlabels.metrics import dice
@@ -357,7 +357,7 @@ def test_linear_is_torchs_antialiased(size):
     """Both grids over the same extent, coarser and finer."""
     n, mm = 40, 2.3
     spacing = n * mm / size
-    found = oar._linear(n, mm, size, spacing, (spacing - mm) / 2).toarray()
+    found = oar_grid.linear(n, mm, size, spacing, (spacing - mm) / 2).toarray()
     identity = torch.eye(n)[None, None]
     how = {"mode": "bilinear", "antialias": True, "align_corners": False}
     expected = torch.nn.functional.interpolate(identity, size=(size, n), **how)[0, 0]
@@ -410,8 +410,10 @@ def test_labels_are_the_largest_share():
     cut = padded[tuple(slice(10 + s, 10 + s + n * m) for s, n, m in zip(start, size, spacing))]
     cut = cut.reshape(8, 5, 12, 4, 7, 7)
     counts = np.stack([(cut == k).sum((1, 3, 5)) for k in range(5)])
-    grid = [oar._areas(n, a, k, b, s + (b - a) / 2) for n, a, k, b, s in zip(labels.shape, mm, size, spacing, start)]
-    np.testing.assert_array_equal(oar._largest_shares(labels, grid, 6), counts.argmax(0))
+    grid = [
+        oar_grid.areas(n, a, k, b, s + (b - a) / 2) for n, a, k, b, s in zip(labels.shape, mm, size, spacing, start)
+    ]
+    np.testing.assert_array_equal(oar_grid.largest_shares(labels, grid, 6), counts.argmax(0))
     assert len(np.unique(counts.argmax(0))) == 4
     ties = (np.sort(counts, axis=0)[-1] == np.sort(counts, axis=0)[-2]).sum()
     assert ties > 3

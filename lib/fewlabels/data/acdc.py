@@ -11,7 +11,6 @@ the data say which one they are (`meta["data"]`):
 Axes are slices in the order of the files, rows, columns: nibabel's, which the released code trains on, transposed.
 """
 
-import gzip
 import os
 import re
 import sys
@@ -21,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from fewlabels.data import prepared
+from fewlabels.data import acdc_grid, nifti, prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms.heart import CLASSES, GRID, GROUPS, SPACING_MM
 from fewlabels.data.phantoms.heart import heart as phantom
@@ -79,14 +77,14 @@ def load(root, size=GRID, phase="ES", n4=None):
     volumes, masks = (np.split(arrays[name], ends) for name in ("images", "labels"))
     n, mm = sum(shape[0] for shape in shapes), SPACING_MM if data == "acdc" else 1.0  # a pixel of the 224-grid
     images, labels = torch.zeros(n, 1, size, size), torch.zeros(n, size, size, dtype=torch.long)
-    ids, native, scale, areas = [], {}, {}, _areas(size)
+    ids, native, scale, areas = [], {}, {}, acdc_grid.areas(size)
     for patient, shape, spacing, volume, mask in zip(patients, shapes, arrays["spacing"], volumes, masks):
         volume, mask = volume.reshape(shape), mask.reshape(shape)
         low, high = _window(f"{root}: {patient}", volume)
         scale[patient] = tuple((spacing[1:] / mm).tolist())
         axes = list(zip(shape[1:], scale[patient]))
-        rows, columns = (size / GRID * areas @ _linear(*axis) for axis in axes)
-        r, c = (_nearest(*axis) for axis in axes)
+        rows, columns = (size / GRID * areas @ acdc_grid.linear(*axis) for axis in axes)
+        r, c = (acdc_grid.nearest(*axis) for axis in axes)
         here = slice(len(ids), len(ids) + len(volume))
         images[here, 0] = torch.from_numpy(np.stack([rows @ s @ columns.T for s in (volume - low) / (high - low)]))
         mask_224 = np.pad(mask, ((0, 0), (0, 1), (0, 1)))[:, r[:, None], c]  # -1: the zeros
@@ -112,7 +110,7 @@ def to_native(probabilities, patient, cohort):
         raise BadInput(f"probabilities of {patient}", f"shape {expected}", tuple(probabilities.shape))
     inside = []
     for dim, n, scale in zip((-2, -1), native.shape[1:], cohort.meta["scale"][patient]):
-        extent, first = _extent(n, scale)
+        extent, first = acdc_grid.extent_of(n, scale)
         at = np.clip((np.arange(n) + 0.5) * extent / n - 0.5, 0, extent - 1)  # no extrapolation at the border
         at = (at - first + 0.5) * size / GRID - 0.5
         inside.append(torch.as_tensor((at >= -0.5) & (at <= size - 0.5), device=probabilities.device))
@@ -255,7 +253,7 @@ def _info(path, phase):
 
 def _volume(path):
     """One patient's image `(Z, H, W)` as stored, its labels uint8 alike, and their spacing in mm."""
-    (image, spacing), (mask, spacing_of_mask) = _nifti(path), _nifti(_gt(path))
+    (image, spacing), (mask, spacing_of_mask) = nifti.read(path), nifti.read(_gt(path))
     if mask.shape != image.shape:
         raise BadInput(_gt(path), f"shape {image.shape}, that of the image", mask.shape)
     if not np.allclose(spacing, spacing_of_mask, rtol=0, atol=1e-3):
@@ -266,27 +264,6 @@ def _volume(path):
         raise BadInput(_gt(path), f"labels 0 to {len(CLASSES) - 1}", found)
     _window(path, image)
     return image, mask.astype(np.uint8), spacing
-
-
-def _nifti(path):
-    with prepared.reading(path, "a gzipped NIfTI volume"):
-        import SimpleITK as sitk  # an optional dependency
-
-        content = gzip.decompress(path.read_bytes())
-        image = sitk.ReadImage(str(path))
-        array, spacing = sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]
-        offset, width = (int(float(image.GetMetaData(key))) for key in ("vox_offset", "bitpix"))
-        # ITK makes up what is missing at the end, and turns NaN into 0.
-        if len(content) < (needed := offset + array.size * width // 8):
-            raise BadInput(path, f"at least {needed:,} bytes once unpacked", f"{len(content):,}")
-        if image.GetMetaData("datatype") in ("16", "64"):
-            order = "<" if content[:2] == b"\x5c\x01" else ">"  # the header begins with its length, 348
-            stored = np.frombuffer(content, f"{order}f{width // 8}", array.size, offset)
-            if not np.isfinite(stored).all():
-                raise BadInput(path, "finite numbers", f"{np.count_nonzero(~np.isfinite(stored))} voxels that are none")
-    if array.ndim != 3:
-        raise BadInput(path, "three axes", array.ndim)
-    return array, spacing
 
 
 def _window(where, volume):
@@ -317,39 +294,3 @@ def _corrected(path):
     corrected = sitk.Divide(image, sitk.Exp(corrector.GetLogBiasFieldAsImage(image)))
     values = sitk.GetArrayFromImage(corrected).astype(np.uint32)
     return values.astype(np.uint16) if values.max() < 2**16 else values
-
-
-# ---- from the native grid to that of 1.36719 mm, and smaller ones ----
-
-
-def _extent(n, scale):
-    """How many pixels `n` native ones become at 1.36719 mm, and which of them is the first of the 224."""
-    extent = max(1, round(n * scale))
-    return extent, (extent - GRID) // 2 if extent > GRID else -((GRID - extent) // 2)
-
-
-def _areas(size):
-    """How much of each pixel of the 224-grid lies in each of `size`: sparse `(size, 224)`, rows sum to 224 / size."""
-    pixel, edges = np.arange(GRID), np.arange(size + 1) * GRID / size
-    shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return csr_array(np.clip(shared, 0, None))
-
-
-def _linear(n, scale):
-    """What each pixel of the 224-grid takes of `n` native ones by linear interpolation, `(224, n)`; sparse.
-
-    Where interpolation reaches beyond the first or last native pixel it finds zeros, as in scikit-image's `constant`.
-    """
-    extent, first = _extent(n, scale)
-    pixel = np.arange(GRID)
-    at = (pixel + first + 0.5) * n / extent - 0.5
-    linear = np.clip(1 - np.abs(at[:, None] - np.arange(n)), 0, 1)
-    linear[(pixel + first < 0) | (pixel + first >= extent)] = 0  # padding
-    return csr_array(linear)  # sparse: the same bits on any BLAS
-
-
-def _nearest(n, scale):
-    """Which native pixel holds the centre of each of the 224-grid's, int `(224,)`; -1: none of the `n`."""
-    extent, first = _extent(n, scale)
-    index = np.floor((np.arange(GRID) + 0.5 + first) * n / extent).astype(int)
-    return np.where((index >= 0) & (index < n), index, -1)

@@ -12,44 +12,29 @@ columns, 240 -> 120 + 120, and nothing is mirrored. `left` is the first half: le
 right by the headers.
 """
 
-import gzip
-import itertools
-import os
-import sys
-import tempfile
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fewlabels.data import prepared
-from fewlabels.data.acdc import _nifti
+from fewlabels.data.brats_files import SEQUENCES, arrays_of, open_arrays, open_root, progress
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.domains import Domains
-from fewlabels.data.phantoms import brain as phantoms
-from fewlabels.data.phantoms.brain import CLASSES, SIDE, domains_of, half_name, halves, standardised
+from fewlabels.data.half_slices import SIDE, domains_of, half_name, halves, standardised
+from fewlabels.data.phantoms.brain import CLASSES
 from fewlabels.data.phantoms.brain import brain as phantom
 from fewlabels.errors import BadInput
 
 __all__ = ["CLASSES", "check", "domains", "load", "phantom", "prepare", "splits"]
 
-FROM = "https://www.med.upenn.edu/sbia/brats2017.html"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 SOURCES = {
     "brats": "BraTS 2017, official training set; cite Menze et al. 2015",
     "brats2015-2seq": "BraTS 2015, a copy of a few patients with two of four sequences, grey values standardised "
     "beforehand, not the official files; CC BY-NC-SA 3.0, cite Menze et al. 2015",
 }
-SEQUENCES = {"brats": phantoms.SEQUENCES, "brats2015-2seq": phantoms.SEQUENCES[:2]}
-LABELS = {"brats": (0, 1, 2, 4), "brats2015-2seq": (0, 1, 2, 3, 4)}
 BRAIN_SHARE = {"brats": 0.25, "brats2015-2seq": 0.2}
-GRADES = ("HGG", "LGG")
-ARRAYS = {"data", "patients", "grades", "slices", "brain", "tumour", "values"}
 
 
 def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=None):
@@ -80,10 +65,10 @@ def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=
     of another shape or kind, and if there is no P or no A at all.
     """
     _check(scale, tumour_share, tumour_share_of, brain_share)
-    data, grade, read = _open(root)
+    data, grade, read = open_root(root)
     brain_share = BRAIN_SHARE[data] if brain_share is None else brain_share
     parts, ids, counts = [], [], {}
-    for name in _progress(grade, data):
+    for name in progress(grade, data):
         patient = read(name)
         present, absent = domains_of(patient.brain, patient.tumour, tumour_share, tumour_share_of, brain_share)
         images, labels = _blocks(patient, data, present | absent, scale)
@@ -176,15 +161,15 @@ def prepare(root, out):
     """Writes the brains' voxels, all that `load(root)` needs, to one file `out`; `load(out)` then gives the same bits.
     Returns the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does. Everything is held in
     memory meanwhile, of BraTS 2017 some 8 GB."""
-    arrays = _arrays(root)
+    arrays = arrays_of(root)
     prepared.write(out, "brats", arrays)
     return prepared.checksum(arrays)
 
 
 def check(root):
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
-    arrays = _arrays(root)
-    data, grade, read = _opened(arrays)
+    arrays = arrays_of(root)
+    data, grade, read = open_arrays(arrays)
     of, share = Counter(grade.values()), BRAIN_SHARE[data]
     kinds = ", ".join(f"{of[kind]} {kind or 'of unknown grade'}" for kind in sorted(of))
     patients = map(read, grade)
@@ -195,17 +180,6 @@ def check(root):
         f"brain: {counts[0]} with more than 0.01 tumour, {counts[1]} without\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
-
-
-# ---- from files to half-slices ----
-
-
-class Patient(NamedTuple):
-    """Where the brain and where a tumour is, bool `(Z, 240, 240)`; the brain's voxels, int16 `(sequences, n)`."""
-
-    brain: np.ndarray
-    tumour: np.ndarray
-    values: np.ndarray
 
 
 def _blocks(patient, data, keep, scale):
@@ -221,126 +195,6 @@ def _blocks(patient, data, keep, scale):
         images[:, channel] = halves(volume)[keep].reshape(size).mean((2, 4), dtype=np.float64)
     tumour = halves(patient.tumour)[keep].reshape(size).sum((2, 4))
     return images.astype(np.float32), 2 * tumour >= scale**2
-
-
-def _open(root):
-    """Which data they are, `{patient: grade}` and how one is read: from the folder, or from all that was prepared."""
-    if root is None:
-        raise BadInput(NOWHERE, f"the folder that holds brats/, or a prepared file (from {FROM})", "nothing")
-    root = Path(root)
-    if not root.is_file():
-        return _open_folder(root / "brats")
-    arrays = prepared.read(root, "brats")
-    if set(arrays) != ARRAYS:
-        raise BadInput(root, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(sorted(arrays)))
-    return _opened(arrays)
-
-
-def _opened(arrays):
-    """What `_open` gives, from arrays."""
-    data, names = str(arrays["data"]), arrays["patients"].tolist()
-    z = np.concatenate([[0], np.cumsum(arrays["slices"])])
-    masks = {name: np.unpackbits(arrays[name]).view(bool).reshape(-1, SIDE, SIDE) for name in ("brain", "tumour")}
-    ends = np.cumsum([len(SEQUENCES[data]) * masks["brain"][a:b].sum() for a, b in itertools.pairwise(z)])[:-1]
-    values = np.split(arrays["values"], ends)
-
-    def read(name):
-        i = names.index(name)
-        brain, tumour = (masks[kind][z[i] : z[i + 1]] for kind in ("brain", "tumour"))
-        return Patient(brain, tumour, values[i].reshape(len(SEQUENCES[data]), -1))
-
-    return data, dict(zip(names, arrays["grades"].tolist())), read
-
-
-def _arrays(root):
-    """What a prepared file holds: data; patients, grades, slices `(n,)`; masks as bits, and the values of the brain's
-    voxels, sequence by sequence, one patient after the other."""
-    data, grade, read = _open(root)
-    patients = [read(name) for name in _progress(grade, data)]
-    return {
-        "data": np.array(data),
-        "patients": np.array(list(grade)),
-        "grades": np.array(list(grade.values())),
-        "slices": np.array([len(patient.brain) for patient in patients]),
-        "brain": np.concatenate([np.packbits(patient.brain) for patient in patients]),
-        "tumour": np.concatenate([np.packbits(patient.tumour) for patient in patients]),
-        "values": np.concatenate([patient.values.ravel() for patient in patients]).astype("<i2"),
-    }
-
-
-def _open_folder(folder):
-    official = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
-    data = "brats" if official else "brats2015-2seq"
-    found = [path for where in official or [folder] if where.is_dir() for path in sorted(where.iterdir())]
-    found = {path.name: path for path in found if path.is_dir()}
-    if not found:
-        expected = f"HGG/ID/ and LGG/ID/ with five files each (from {FROM})"
-        raise BadInput(folder, expected, "no patient" if folder.is_dir() else "no such folder")
-    grade = {name: path.parent.name if official else "" for name, path in found.items()}
-    files = {name: _files(path, data) for name, path in found.items()}  # what is missing is said before minutes pass
-    return data, grade, lambda name: _read(files[name], data)
-
-
-def _files(folder, data):
-    """`{sequence, seg, brainmask: path}` of a patient."""
-    kinds = (*SEQUENCES[data], "seg", *(["brainmask"] if data != "brats" else []))
-    paths = {kind: folder / f"{folder.name}_{kind}.nii.gz" for kind in kinds}
-    for kind, path in paths.items():
-        plain = path.with_suffix("")  # .nii
-        if not path.is_file() and not plain.is_file():
-            raise BadInput(path, f"files of {', '.join(kinds)} for each patient", "no such file")
-        paths[kind] = path if path.is_file() else plain
-    return paths
-
-
-def _read(paths, data):
-    """One patient from its files."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        volumes = dict(zip(paths, pool.map(_volume, paths.values())))
-    shape = volumes["flair"].shape
-    for kind, volume in volumes.items():
-        if volume.shape != shape or shape[1:] != (SIDE, SIDE):
-            expected = f"{SIDE} x {SIDE} pixels in every slice, and as many slices as the others"
-            raise BadInput(paths[kind], expected, volume.shape)
-        known = {"seg": LABELS[data], "brainmask": (0, 1)}.get(kind)
-        if known and (wrong := volume[~np.isin(volume, known)]).size:
-            expected = f"labels {', '.join(map(str, known))}"
-            raise BadInput(paths[kind], expected, f"{wrong.size} voxels of others, {wrong[0]}")
-    images = np.stack([volumes[name] for name in SEQUENCES[data]])
-    brain = volumes["brainmask"] > 0 if "brainmask" in volumes else images.any(0)
-    if not brain.any():
-        raise BadInput(paths.get("brainmask", paths["flair"]), "voxels of a brain", "nothing but 0")
-    values = images[:, brain]
-    for kind, low, high in zip(SEQUENCES[data], values.min(1), values.max(1)):
-        if low == high:
-            raise BadInput(paths[kind], "an image with contrast in the brain", f"nothing but {low}")
-    return Patient(brain, volumes["seg"] > 0, values)
-
-
-def _volume(path):
-    """A file's voxels, int16 `(Z, H, W)`."""
-    if path.suffix == ".gz":
-        array, _ = _nifti(path)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            packed = Path(folder, f"{path.name}.gz")
-            try:
-                with prepared.reading(path, "a NIfTI volume"):
-                    packed.write_bytes(gzip.compress(path.read_bytes(), 0))
-                array, _ = _nifti(packed)
-            except BadInput as error:
-                raise BadInput.from_line(str(error).replace(str(packed), str(path))) from None
-    with np.errstate(invalid="ignore"):
-        whole = array.astype(np.int16)
-    if (whole != array).any():
-        raise BadInput(path, "whole numbers from -32768 to 32767", f"{np.count_nonzero(whole != array)} others")
-    return whole
-
-
-def _progress(names, data):
-    """The official files take minutes."""
-    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "brats"}
-    return tqdm(names, desc="MRI", unit="patient", **calm)
 
 
 def _check(scale, tumour_share, tumour_share_of, brain_share):

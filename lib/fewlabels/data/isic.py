@@ -15,15 +15,11 @@ lesion_masks.zip with ISIC_*.png. The size of the images says what they are (`me
     ham10000-200px   200 x 150, a reduced copy
 """
 
-import csv
 import functools
 import io
 import os
-import re
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,21 +28,14 @@ from scipy.sparse import csr_array
 
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.isic_files import DX, GROUPINGS, find
 from fewlabels.data.phantoms.skin import CLASSES
 from fewlabels.data.phantoms.skin import skin as phantom
 from fewlabels.errors import BadInput
 
 __all__ = ["CLASSES", "DX", "check", "load", "phantom", "prepare", "splits"]
 
-DX = {name.lower(): name for name in CLASSES}  # what HAM10000_metadata.csv calls them
-
 ALL, LARGEST = 10_015, 450  # images; rows of an official one
-INPUT, TRUTH = "ISIC2018_Task3_Training_Input", "ISIC2018_Task3_Training_GroundTruth"
-GROUPINGS, METADATA = "ISIC2018_Task3_Training_LesionGroupings.csv", "HAM10000_metadata.csv"
-FOLDERS = ("images", "HAM10000_images_part_1", "HAM10000_images_part_2")
-MASKS, MASK_ARCHIVE = "HAM10000_segmentations_lesion_tschandl", "lesion_masks.zip"
-FROM = "https://challenge.isic-archive.com/data/#2018 or https://doi.org/10.7910/DVN/DBW86T"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 SIZES = {(600, 450): "isic", (200, 150): "ham10000-200px"}  # width, height
 TERMS = "CC BY-NC 4.0; cite Tschandl et al. 2018 (HAM10000) and Codella et al. 2019 (ISIC 2018)"
 SOURCES = {
@@ -54,8 +43,6 @@ SOURCES = {
     "ham10000-200px": f"HAM10000 (ISIC 2018 task 3), a copy reduced to 200 x 150, not the official files; {TERMS}",
 }
 UNGROUPED = f"; without {GROUPINGS}: each image is its own group, one lesion may be in training and test"
-ARRAYS = {"data", "ids", "labels", "lesions", "files", "offsets"}
-OF_MASKS = {"mask_files", "mask_offsets"}
 
 
 def load(root, size=224):
@@ -73,7 +60,7 @@ def load(root, size=224):
     """
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= LARGEST:
         raise BadInput("size", f"an integer of 1 to {LARGEST}", repr(size))
-    files = _find(root)
+    files = find(root)
     (width, height), n = _size(files), len(files.ids)
     rows, columns = _areas(height, size), _areas(width, size)
     images = torch.empty(n, 3, size, size)
@@ -136,14 +123,14 @@ def prepare(root, out):
 
     Returns the SHA-256 of the content (that of `check`). Raises `BadInput` as `load` does.
     """
-    arrays = _arrays(_find(root))
+    arrays = _arrays(find(root))
     prepared.write(out, "isic", arrays)
     return prepared.checksum(arrays)
 
 
 def check(root):
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
-    files = _find(root)
+    files = find(root)
     arrays = _arrays(files)
     data, of = str(arrays["data"]), np.bincount(files.labels, minlength=len(CLASSES))
     counts = ", ".join(f"{count:,} {name}" for name, count in zip(CLASSES, of))
@@ -175,147 +162,6 @@ def _drawn(labels, most, rng):
         given[np.argmax(most * counts / len(labels) - given)] += 1  # to the class that lacks most
     positions = [rng.permutation(np.flatnonzero(labels == value))[:k] for value, k in zip(classes, given)]
     return np.sort(np.concatenate(positions))
-
-
-# ---- which files there are ----
-
-
-class File(NamedTuple):
-    """What errors call it, and its path or its bytes."""
-
-    name: str
-    content: Path | np.ndarray | bytes
-
-
-class Files(NamedTuple):
-    """One entry an image, sorted by id; `masks` is empty if there are none."""
-
-    ids: list[str]
-    labels: np.ndarray  # uint8
-    lesions: list[str]
-    images: list[File]
-    masks: list[File]
-
-
-def _find(root):
-    """All files that belong to the data set, and its tables read; no image is opened yet."""
-    if root is None:
-        expected = f"the folder that holds isic2018/ or ham10000/, or a prepared file (from {FROM})"
-        raise BadInput(NOWHERE, expected, "nothing")
-    base = Path(root)
-    if base.is_file():
-        return _prepared(base)
-    official, ham = base / "isic2018", base / "ham10000"
-    if any((official / name).exists() for name in (INPUT, TRUTH, f"{TRUTH}.csv")):
-        path, table, lesions = _official(official)
-        return _matched(official, (INPUT,), path, table, lesions)
-    if ham.is_dir():
-        path = ham / METADATA
-        rows = _table(path, "image_id", ("dx", "lesion_id"))
-        for name, (dx, _) in rows.items():
-            if dx not in DX:
-                raise BadInput(f"{path}: {name}", f"dx one of {', '.join(DX)}", repr(dx))
-        table = {name: CLASSES.index(DX[dx]) for name, (dx, _) in rows.items()}
-        return _matched(ham, FOLDERS, path, table, {name: lesion for name, (_, lesion) in rows.items()})
-    layouts = f"isic2018/{INPUT}/ and isic2018/{TRUTH}.csv, or ham10000/images/ and ham10000/{METADATA} (from {FROM})"
-    raise BadInput(base, layouts, "neither" if base.is_dir() else "no such folder")
-
-
-def _official(folder):
-    """The table of classes, what it says `{id: label}`, and the lesions `{id: lesion}`, ids themselves if unknown."""
-    nested, path = folder / TRUTH / f"{TRUTH}.csv", folder / f"{TRUTH}.csv"
-    path = path if path.is_file() and not nested.is_file() else nested
-    labels = {}
-    for name, row in _table(path, "image", CLASSES).items():
-        values = [{"0": 0, "1": 1}.get(re.sub(r"\.0*$", "", value)) for value in row]
-        if None in values or sum(values) != 1:
-            raise BadInput(f"{path}: {name}", f"one 1 and otherwise 0 for {', '.join(CLASSES)}", repr(", ".join(row)))
-        labels[name] = values.index(1)
-    groupings = folder / GROUPINGS
-    if not groupings.is_file():
-        return path, labels, {name: name for name in labels}
-    lesions = {name: lesion for name, (lesion,) in _table(groupings, "image", ("lesion_id",)).items()}
-    without = sorted(set(labels) - set(lesions))
-    if without:
-        raise BadInput(groupings, f"a row for each image of {path.name}", f"none for {without[0]}")
-    return path, labels, lesions
-
-
-def _table(path, key, columns):
-    """`{image: values of columns}` of a CSV file with a header, as text."""
-    expected = f"a CSV table with columns {', '.join((key, *columns))} (from {FROM})"
-    table = {}
-    with prepared.reading(path, expected), open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {key, *columns} <= set(rows.fieldnames or ()):
-            raise BadInput(path, expected, f"{', '.join(rows.fieldnames or ['nothing'])!r:.200}")
-        for row in rows:
-            name, values = row[key], [row[column] for column in columns]
-            if not re.fullmatch("ISIC_[0-9]{7}", name or ""):
-                raise BadInput(f"{path}, line {rows.line_num}", f"{key} ISIC_ and seven digits", f"{name!r:.80}")
-            if not all(values):
-                raise BadInput(f"{path}: {name}", f"a value for each of {', '.join(columns)}", f"{values!r:.200}")
-            if name in table:
-                raise BadInput(f"{path}: {name}", "one row for each image", f"another, line {rows.line_num}")
-            table[name] = values
-    return table
-
-
-def _matched(folder, places, path, labels, lesions):
-    """The `Files` of `folder`: each row of the table at `path` with its image in one of `places`, and its mask."""
-    found = {}
-    for image in (image for place in places for image in sorted((folder / place).glob("ISIC_*.jpg"))):
-        if image.stem not in labels:
-            raise BadInput(image, f"a row for {image.stem!r} in {path.name}", "none")
-        if image.stem in found:
-            raise BadInput(image, f"one file for {image.stem}", f"another, {found[image.stem]}")
-        found[image.stem] = image
-    without = sorted(set(labels) - set(found))
-    if without or not labels:
-        where = " or ".join(f"{place}/" for place in places if (folder / place).is_dir()) or f"no {places[0]}/"
-        expected = f"an image for each of the {len(labels):,} rows of {path.name}, {places[0]}/ISIC_*.jpg"
-        raise BadInput(
-            folder, expected, f"{len(without):,} without, as {without[0]}, in {where}" if labels else "no row"
-        )
-    ids = sorted(labels)
-    values = np.array([labels[name] for name in ids], np.uint8)
-    images = [File(str(found[name]), found[name]) for name in ids]
-    return Files(ids, values, [lesions[name] for name in ids], images, _masks(folder, ids))
-
-
-def _masks(folder, ids):
-    """The masks of `ids`, none if there is neither their folder nor their archive."""
-    place, archive = folder / MASKS, folder / MASK_ARCHIVE
-    if place.is_dir():
-        paths = [place / f"{name}_segmentation.png" for name in ids]
-        masks = [File(str(path), path) for path in paths if path.is_file()]
-    elif archive.is_file():
-        place = archive
-        with prepared.reading(archive, "a zip archive"), zipfile.ZipFile(archive) as file:
-            names = set(file.namelist())
-            masks = [File(f"{archive}/{name}", file.read(name)) for name in (f"{i}.png" for i in ids) if name in names]
-    else:
-        return []
-    if len(masks) < len(ids):
-        have = {Path(mask.name).name[:12] for mask in masks}
-        without = next(name for name in ids if name not in have)
-        raise BadInput(place, f"a mask for each of the {len(ids):,} images", f"{len(masks):,}, none for {without}")
-    return masks
-
-
-def _prepared(path):
-    """The `Files` of a prepared file."""
-    arrays = prepared.read(path, "isic")
-    if set(arrays) not in (ARRAYS, ARRAYS | OF_MASKS):
-        raise BadInput(path, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(arrays))
-    ids = arrays["ids"].tolist()
-
-    def cut(name, offsets, suffix):
-        ends = arrays[offsets].tolist()
-        return [File(f"{path}/{i}.{suffix}", arrays[name][a:b]) for i, a, b in zip(ids, ends, ends[1:])]
-
-    masks = cut("mask_files", "mask_offsets", "png") if "mask_files" in arrays else []
-    return Files(ids, arrays["labels"], arrays["lesions"].tolist(), cut("files", "offsets", "jpg"), masks)
 
 
 # ---- from files to pixels and arrays ----

@@ -12,7 +12,7 @@ turned to the nearest of these orientations (ITK's LPS). Nothing is resampled fo
 
 What the paper leaves open is a choice here, after the author's later code where nothing speaks against it
 (github.com/yhygao/focusnet-v2): 2.5 x 1 x 1 mm and (HU + 100) / 1000. That code crops by the ground truth, that of test
-patients too; here the crop is found from the CT alone (`_body`).
+patients too; here the crop is found from the CT alone (`oar_grid.body_of`).
 """
 
 import re
@@ -22,11 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
-from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from fewlabels.data import prepared
+from fewlabels.data import oar_grid, prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms import head_neck as phantoms
 from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
@@ -52,9 +50,6 @@ SOURCES = {
     "cite Babier et al. 2021",
 }
 ARRAYS = {"data", "patients", "test", "present", "shapes", "spacing", "claimed_twice", "images", "labels"}
-TISSUE = -300  # HU: above it is the body, its skin included
-CELL = 5.0  # mm: on this grid the body is found
-HEAD = 150.0  # mm below the body's upper end: its mean place is the centre of the crop
 
 
 def load(root, spacing=(2.5, 1.0, 1.0), size=None):
@@ -86,19 +81,19 @@ def load(root, spacing=(2.5, 1.0, 1.0), size=None):
     data, names, test, read = _open(root)
     classes = CLASSES[data]
     if size is None:
-        size = _smallest([_body(f"{root}: {p.name}", p) for p in map(read, names)], spacing)
+        size = oar_grid.smallest([_body(root, patient) for patient in map(read, names)], spacing)
     images = torch.empty(len(names), 1, *size)
     labels, present = torch.empty(len(names), *size, dtype=torch.long), []
     native, native_mm, first_mm, twice = {}, {}, {}, {}
     calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "pddca"}
     for i, name in enumerate(tqdm(names, desc="CT", unit="patient", **calm)):  # PDDCA takes minutes
         patient = read(name)
-        first = _first_voxel(_body(f"{root}: {name}", patient), spacing, size)
+        first = oar_grid.first_voxel(_body(root, patient), spacing, size)
         grid = list(zip(patient.image.shape, patient.spacing, size, spacing, first))
-        linear, areas = ([weights(*axis) for axis in grid] for weights in (_linear, _areas))
-        hu = LOW + _resampled(np.clip(patient.image, LOW, HIGH).astype(np.float32) - LOW, linear)
+        linear, areas = ([weights(*axis) for axis in grid] for weights in (oar_grid.linear, oar_grid.areas))
+        hu = LOW + oar_grid.resampled(np.clip(patient.image, LOW, HIGH).astype(np.float32) - LOW, linear)
         images[i, 0] = torch.from_numpy((hu + 100) / 1000)
-        labels[i] = torch.from_numpy(_largest_shares(patient.labels, areas, len(classes)))
+        labels[i] = torch.from_numpy(oar_grid.largest_shares(patient.labels, areas, len(classes)))
         native[name] = torch.from_numpy(patient.labels)
         native_mm[name], first_mm[name] = tuple(patient.spacing.tolist()), first
         twice[name] = patient.claimed_twice
@@ -164,6 +159,10 @@ def check(root):
         f"{twice.sum()} voxels claimed twice in {np.count_nonzero(twice)} patients\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
+
+
+def _body(root, patient):
+    return oar_grid.body_of(f"{root}: {patient.name}", patient.image, patient.spacing)
 
 
 # ---- from files to arrays ----
@@ -309,102 +308,3 @@ def _values(image):
     import SimpleITK as sitk
 
     return sitk.GetArrayFromImage(image)
-
-
-# ---- from the native grid to the common one ----
-
-
-class Body(NamedTuple):
-    """Where the patient is, in mm (z, y, x) from the centre of the file's first voxel: lower and upper faces of the box
-    around the body, and its centre in plane (y, x)."""
-
-    low: np.ndarray
-    high: np.ndarray
-    centre: np.ndarray
-
-
-def _body(where, patient):
-    """The largest connected piece of tissue, from the CT alone, on cells of about 5 mm: what is thinner, masks and the
-    table's shells, fades into the air or is opened away; so does what is left of the body in its uppermost slices, and
-    the box is a cell higher. The mean place of the uppermost 150 mm is the centre in plane: of the rules tried on the
-    stand-in (box, mean, median; of 60 mm to all of the body) it keeps most of the organs."""
-    shape, mm = np.array(patient.image.shape), patient.spacing
-    cells = np.maximum(1, np.round(shape * mm / CELL)).astype(int)
-    cell = shape * mm / cells  # they fill the volume
-    grid = zip(shape, mm, cells, cell, (cell - mm) / 2)
-    tissue = LOW + _resampled(np.clip(patient.image, LOW, HIGH).astype(np.float32) - LOW, [_linear(*a) for a in grid])
-    pieces, n = ndimage.label(ndimage.binary_opening(tissue > TISSUE, ndimage.generate_binary_structure(2, 1)[None]))
-    if not n:
-        raise BadInput(where, f"a patient, tissue above {TISSUE} HU", "none")
-    places = np.argwhere(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)
-    low, high = places.min(0), places.max(0) + 1
-    head = places[places[:, 0] >= high[0] - HEAD / cell[0]]
-    high[0] += 1
-    return Body(low * cell - mm / 2, high * cell - mm / 2, ((head.mean(0) + 0.5) * cell - mm / 2)[1:])
-
-
-def _smallest(bodies, spacing):
-    """The size of the smallest grid that holds all bodies, hung and centred as `_first_voxel` does it."""
-    depth = [body.high[0] - body.low[0] for body in bodies]
-    half = [np.maximum(body.high[1:] - body.centre, body.centre - body.low[1:]) for body in bodies]
-    extent = np.array([max(depth), *(2 * np.max(half, axis=0))])
-    return tuple(np.ceil(extent / spacing - 1e-6).astype(int).tolist())
-
-
-def _first_voxel(body, spacing, size):
-    """Where the centre of the grid's first voxel lies, mm."""
-    z = body.high[0] - (size[0] - 0.5) * spacing[0]
-    return (float(z), *(float(c - (n - 1) / 2 * mm) for c, n, mm in zip(body.centre, size[1:], spacing[1:])))
-
-
-def _linear(n, mm, size, spacing, first):
-    """What each of `size` voxels of the grid takes of `n` native ones: triangles, sparse float32 `(size, n)`. Rows sum
-    to 1; what lies outside the file takes nothing."""
-    at = (first + np.arange(size) * spacing) / mm
-    weights = np.clip(1 - np.abs(np.arange(n) - at[:, None]) / max(1, spacing / mm), 0, None)
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)  # at the ends of the file a part of the triangle
-    weights[(at < -0.5) | (at > n - 0.5)] = 0
-    return csr_array(weights.astype(np.float32))
-
-
-def _areas(n, mm, size, spacing, first):
-    """How much of each of `size` voxels of the grid lies in each of `n` native ones, sparse float32 `(size, n)`."""
-    at, half = (first + np.arange(size)[:, None] * spacing) / mm, spacing / mm / 2
-    shared = np.minimum(at + half, np.arange(n) + 0.5) - np.maximum(at - half, np.arange(n) - 0.5)
-    return csr_array((np.clip(shared, 0, None) / (2 * half)).astype(np.float32))
-
-
-def _resampled(volume, weights):
-    """`volume` multiplied by one matrix along each axis. Native voxels that no weight reaches are left out first."""
-    for axis, matrix in enumerate(weights):
-        used = np.flatnonzero(np.bincount(matrix.indices, minlength=1))
-        if not len(used):
-            return np.zeros([m.shape[0] for m in weights], np.float32)
-        weights = [*weights[:axis], matrix[:, used[0] : used[-1] + 1], *weights[axis + 1 :]]
-        volume = volume[(slice(None),) * axis + (slice(used[0], used[-1] + 1),)]
-    for axis, matrix in enumerate(weights):
-        lines = np.moveaxis(volume, axis, 0)
-        product = matrix @ np.ascontiguousarray(lines).reshape(len(lines), -1)
-        volume = np.moveaxis(product.reshape(-1, *lines.shape[1:]), 0, axis)
-    return volume
-
-
-def _largest_shares(labels, areas, classes):
-    """The class with the largest share of each voxel of the grid, int64; each is counted where it is only."""
-    size = [matrix.shape[0] for matrix in areas]
-    background, shares = np.ones(size, np.float32), {}
-    for k, box in enumerate(ndimage.find_objects(labels, classes - 1), start=1):
-        parts = [matrix[:, along] for matrix, along in zip(areas, box or ())]
-        rows = [np.flatnonzero(np.diff(part.indptr)) for part in parts]
-        if not parts or not all(map(len, rows)):  # not there, or cut off
-            continue
-        reached = tuple(slice(r[0], r[-1] + 1) for r in rows)
-        mask = (labels[box] == k).astype(np.float32)
-        shares[k] = reached, _resampled(mask, [part[along] for part, along in zip(parts, reached)])
-        background[reached] -= shares[k][1]
-    largest, best = np.zeros(size, np.int64), background
-    for k, (reached, share) in shares.items():
-        wins = share > best[reached] + 1e-5  # of equal ones the first, whatever the rounding
-        largest[reached][wins] = k
-        best[reached] = np.where(wins, share, best[reached])
-    return largest

@@ -1,4 +1,4 @@
-"""Synthetic MR half-slices of the brain with tumours, in the four sequences of BraTS; and which half-slices are used.
+"""Synthetic MR half-slices of the brain with tumours, in the four sequences of BraTS.
 
 A volume is painted from back to front, as one tissue fills another: each function below draws the parameters of what
 it paints and hands over how deep inside it, in mm, each point lies; the painter turns that into how much of the voxel
@@ -21,12 +21,11 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
 from fewlabels.data.cohort import Cohort
+from fewlabels.data.half_slices import SEQUENCES, SIDE, domains_of, half_name, halves, standardised
 from fewlabels.errors import BadInput
 
 SOURCE = "synthetic brain MR with tumours (fewlabels.data.phantoms.brain)"
 CLASSES = ("background", "whole tumour")
-SEQUENCES = ("flair", "t1ce", "t1", "t2")  # the order of the released code
-SIDE = 240  # pixels of 1 mm: a slice of BraTS
 SMALLEST = 40  # pixels: there, a cortex is a pixel thick
 SPLINE = {"order": 2, "mode": "grid-wrap", "prefilter": False}
 LEVELS = np.linspace(-7, 37, 12)  # `z` of the slices, mm: from the basal ganglia to above the ventricles
@@ -75,41 +74,6 @@ def brain(n=24, seed=0, size=(SIDE, SIDE // 2)):
     meta |= {"brain_share": 0.25, "halves": counts}
     groups = tuple(name.split("/")[0] for name in ids)
     return Cohort(images, labels.long(), tuple(ids), CLASSES, (SIDE / h,) * 2, groups, meta)
-
-
-# ---- half-slices and their domains ----
-
-
-def halves(volume):
-    """Left and right half of each slice: `(..., Z, H, W)` -> `(..., Z, 2, H, W / 2)`, a view; nothing is mirrored."""
-    return np.moveaxis(volume.reshape(*volume.shape[:-1], 2, -1), -2, -3)
-
-
-def half_name(patient, z, side):
-    """`patient/007/left`: side 0 is the first half of the columns, left in the picture."""
-    return f"{patient}/{z:03}/{('left', 'right')[side]}"
-
-
-def domains_of(inside, lesion, tumour_share=0.01, tumour_share_of="brain", brain_share=0.25):
-    """Which half-slices present a tumour (P), and in which it is absent (A): two bool arrays `(Z, 2)`.
-
-    inside, lesion   where the brain and where a tumour is, bool `(Z, H, W)`
-
-    With less brain than `brain_share` of all pixels a half-slice is in neither, and so it is with less tumour than
-    `tumour_share` of the brain's pixels (of "channels": of four times the brain's), but some.
-    """
-    pixels, tumour = (halves(mask).sum((-2, -1)) for mask in (inside, lesion))
-    enough = pixels >= brain_share * halves(inside)[0, 0].size
-    of = pixels * (len(SEQUENCES) if tumour_share_of == "channels" else 1)
-    return enough & (tumour > tumour_share * of), enough & (tumour == 0)
-
-
-def standardised(values, mean, sd):
-    """(values - mean) / (5 sd), float32; 0, which is background, stays 0. Both as in the released code."""
-    return np.where(values != 0, (values - mean) / (5 * sd), 0).astype(np.float32)
-
-
-# ---- one patient ----
 
 
 class Frame(NamedTuple):
