@@ -76,19 +76,27 @@ def execute(source, target, values):
         shrink(done)
         done.metadata.papermill |= {"input_path": source.name, "output_path": target.name}  # no path of this machine
         unfinished.write_text(nbformat.writes(done) + "\n", encoding="utf-8")
+    for figure in target.parent.glob("*.png"):
+        with whole(figure) as smaller:
+            smaller.write_bytes(palette(figure.read_bytes()))
     return target
 
 
 def shrink(notebook):
-    """Stores a notebook's pictures with a palette of 256 colours where that is smaller: a third of the bytes in git."""
+    """Stores a notebook's pictures with a palette."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
-            small = io.BytesIO()
-            with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-                if picture.mode == "P":
-                    continue
-                picture.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
-            output["data"]["image/png"] = min(base64.b64encode(small.getvalue()).decode() + "\n", png, key=len)
+            output["data"]["image/png"] = base64.b64encode(palette(base64.b64decode(png))).decode() + "\n"
+
+
+def palette(png):
+    """A PNG file with 256 colours where that is smaller (it is a third of the bytes in git), else as it was."""
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        if picture.mode == "P":
+            return png
+        picture.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
+    return min(small.getvalue(), png, key=len)
 
 
 def build(source):
