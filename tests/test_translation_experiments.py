@@ -797,3 +797,10 @@ def test_a_sweep_of_digits_and_its_report(digits, tmp_path):
     proposed = scores[(scores["method"] == "Proposed") & (scores["structure"] == "all")]
     assert set(proposed["metric"]) == SEGMENTATION | HISTORY | TRANSLATION
     assert set(scores["task"]) == {"48-simple"}
+
+
+def test_the_last_quantile_is_the_largest_value_however_many_there_are():
+    """In float32 the last index of more than 2^24 values is rounded."""
+    x = torch.zeros(2**24 + 2, dtype=torch.uint8)
+    x[5] = 7
+    assert training.quantiles(x, 3) == [0, 0, 7]

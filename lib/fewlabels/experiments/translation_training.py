@@ -114,4 +114,4 @@ def dilated(masks, pixels):
 def quantiles(x, n):
     """`n` quantiles of a tensor, from its smallest value up, as numbers."""
     ordered = x.flatten().sort().values
-    return ordered[torch.linspace(0, len(ordered) - 1, n).long().to(x.device)].tolist()
+    return ordered[torch.linspace(0, len(ordered) - 1, n, dtype=torch.float64).long().to(x.device)].tolist()
