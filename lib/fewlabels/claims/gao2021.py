@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from fewlabels.claims.gao2021_oar import *  # noqa: F403 (claims 13 to 17)
-from fewlabels.claims.gao2021_oar import (
+from fewlabels.claims.gao2021_oar import SINGLES
+from fewlabels.claims.paired import (
     LEAST,
-    SINGLES,
     above_each,
     absent,
     each,

@@ -1,77 +1,20 @@
 """Claims 13 to 17 of Gao et al. 2021, on organs at risk (Table 2), as rules on scores.csv.
 
-And what these and those on skin lesions share. Differences `d` of two rows: one a seed, on skin lesions one a fold.
+Differences `d` of two rows: one a seed.
 """
 
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
-
-from fewlabels.ledger import DIGITS, Verdict, greater, verdict
+from fewlabels.claims.paired import LEAST, above_each, absent, each, mean, minus, paired, passes, signed, tested
+from fewlabels.ledger import Verdict, greater, verdict
 
 __all__ = [f"gao_{number}" for number in range(13, 18)]
-LEAST = 3  # folds or seeds
 SINGLES = ("Affine", "Deform", "Appear")
 OUTSIDE = ("Baseline", "nnUNet Full", "nnUNet Reduce", "cGAN")
 OPERATORS = (  # of `nnunet_augment.settings`, which needs batchgenerators to say it
     "Full and Reduce: elastic (alpha 0 to 1000, sigma 10 to 13), rotation by any angle, scale 0.75 to 1.25, "
     "noise of sd 0 to 0.1, each in every patch; Full also gamma 0.5 to 2"
 )
-
-
-def paired(scores, columns, run, unit):
-    """A line for each `unit`, a column for each (method, metric): means over what of a `run` all columns have."""
-    overall = scores[scores["structure"] == "all"]
-    values = overall.groupby([*run, "method", "metric"])["value"].mean().astype(float)
-    wide = values.unstack(["method", "metric"]).reindex(columns=pd.MultiIndex.from_tuples(columns))
-    return wide.replace([np.inf, -np.inf], np.nan).dropna().groupby(unit).mean()
-
-
-def absent(scores, columns, among=None):
-    """Not run, if a (method, metric) has no score at all (with the backbones `among` others); else None."""
-    there = set(zip(scores["method"], scores["metric"]))
-    none = ", ".join(f"{method} ({metric})" for method, metric in columns if (method, metric) not in there)
-    of = f" with {', '.join(among)}" if among else ""
-    return Verdict("not run", f"no scores of {none}{of}") if none else None
-
-
-def minus(runs, better, than):
-    return (runs[better] - runs[than]).round(DIGITS)
-
-
-def mean(d):
-    return round(float(d.mean()), DIGITS)
-
-
-def passes(d):
-    """Is the mean of paired differences above 0, by TEST?"""
-    return mean(d) > 0 and greater(d)[1] < 0.05
-
-
-def least_clear(tests):
-    """Name and p of that of several tests which is furthest from passing."""
-    return max(tests, key=lambda test: test[1])
-
-
-def signed(number):
-    return f"{round(number, 3) + 0.0:+.3f}"  # no -0.000
-
-
-def tested(d):
-    return f"{signed(mean(d))} (p {greater(d)[1]:.2g})"
-
-
-def each(runs):
-    return ", ".join(f"{row} {value:.3f}" for row, value in runs.mean().items())
-
-
-def above_each(runs, better, others, first=""):
-    """Supported: `better` is higher than each by TEST; contradicted: it is lower than one."""
-    d = {than: minus(runs, better, than) for than in others}
-    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
-    ours = first + "; ".join(f"{better} - {than} {tested(of)}" for than, of in d.items())
-    return Verdict(judged, ours, len(runs), *least_clear(map(greater, d.values())))
 
 
 def _dice(scores, methods):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from fewlabels.claims.gao2021_oar import LEAST, each, least_clear, mean, minus, passes, signed, tested
+from fewlabels.claims.paired import LEAST, each, least_clear, mean, minus, passes, signed, tested
 from fewlabels.claims.vorontsov2019_pictures import *  # noqa: F403 (claims 12 to 14 and 16)
 from fewlabels.claims.vorontsov2019_pictures import (
     AE,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from fewlabels.claims.gao2021_oar import LEAST, absent, mean, minus, paired, passes, tested
+from fewlabels.claims.paired import LEAST, absent, mean, minus, paired, passes, tested
 from fewlabels.ledger import DIGITS, Verdict, greater, verdict
 
 __all__ = [f"vorontsov_{number}" for number in (12, 13, 14, 16)]

@@ -38,9 +38,7 @@ class Config(Settings):
     pairs: Annotated[list[Count], Field(min_length=3, max_length=3)]  # images: training, validation, test
     validation_sources: Count  # digits that validation images are made of
     label_share: Annotated[float, Field(gt=0, le=1)]  # of the training digits have masks, all of them nines
-    segmentation_clutter: (
-        Clutter  # of `Only segmentation`: pieces of all digits, or (an option of the code) the labelled
-    )
+    segmentation_clutter: Clutter  # of `Only segmentation`: pieces of all digits or, as the code can, the labelled
 
     @model_validator(mode="after")
     def _fits_together(self):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewlabels.methods.resumable import Resumable
 from fewlabels.methods.task_driven import predict
 from fewlabels.warps import warp
 
@@ -36,7 +37,7 @@ class Reversed(torch.autograd.Function):
         return -gradient
 
 
-class RegularisedAdversarial:
+class RegularisedAdversarial(Resumable):
     """T, G and D of Figure 1 and Algorithm 1.
 
     T             network of the task, with `len(G)` auxiliary norms (`auxbn.with_auxiliary`)
@@ -107,15 +108,6 @@ class RegularisedAdversarial:
     def predict(self, images, batch_size=20):
         """Class probabilities of images as they are, by the main norms."""
         return predict(self.T, images, batch_size)
-
-    def state_dict(self):
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"network": self.network.state_dict(), "optimisers": optimisers}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
 
 
 def in_pixels(g):

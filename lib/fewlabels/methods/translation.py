@@ -21,12 +21,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fewlabels.losses import soft_dice_loss
+from fewlabels.methods.resumable import Resumable
 
 LAMBDA = {"adv": 3.0, "rec": 50.0, "lat": 1.0, "cyc": 50.0, "seg": 0.01}  # Appendix A, "Weighted objectives"
 
 
-class _Trained:
-    """What both methods share: optimisers by name, and segmentation of any images."""
+class _Trained(Resumable):
+    """What both methods share: segmentation of any images."""
 
     def segment(self, x):
         """y_seg of images `(N, C, *size)`: `(N, 1, *size)`."""
@@ -41,15 +42,6 @@ class _Trained:
     def autocast(self):
         device = next(self.G.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.amp)
-
-    def state_dict(self):
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"network": self.network.state_dict(), "optimisers": optimisers}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
 
 
 class Translation(_Trained):
