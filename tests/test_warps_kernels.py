@@ -58,6 +58,18 @@ def test_kernels_equal_the_reference_in_values_and_gradients(size, mode, order, 
         assert (a - b).abs().max() <= 1e-12 * (1 + b.abs().max())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rows", [(3,), (2, 3)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("width", [7, 8, 15, 16, 17, 43])
+def test_rows_may_end_within_a_vector(width, rows, mode, order, dtype):
+    x, u = noise(2, 3, *rows, width).to(dtype), field(2, (*rows, width)).to(dtype)
+    ours, plain = (values_and_gradients(x, u, order, mode, 0.3, backend=b) for b in ("auto", "reference"))
+    for a, b in zip(ours, plain):
+        assert (a - b).abs().max() <= 50 * torch.finfo(dtype).eps * (1 + b.abs().max())
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
 def test_the_bits_do_not_depend_on_the_number_of_threads(mode, order):
