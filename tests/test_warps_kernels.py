@@ -19,6 +19,7 @@ from fewlabels.warps import (
     invert,
     jacobian_determinant,
     reference,
+    threads,
     warp,
 )
 from fewlabels.warps.operator import kernels_for
@@ -72,12 +73,13 @@ def test_rows_may_end_within_a_vector(width, rows, mode, order, dtype):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_bits_do_not_depend_on_the_number_of_threads(mode, order):
+def test_the_bits_do_not_depend_on_the_number_of_threads(mode, order, monkeypatch):
+    monkeypatch.setattr(threads, "GRAIN", 1)
     x, u, before = noise(3, 2, 37, 41).float(), field(3, (37, 41), 9).float(), torch.get_num_threads()
     try:
         results = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
             results.append((*values_and_gradients(x, u, order, mode), *align(u / 30, u / 20, return_residual=True)))
     finally:
         torch.set_num_threads(before)

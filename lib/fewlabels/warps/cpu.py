@@ -34,7 +34,7 @@ def align(u1: torch.Tensor, u2: torch.Tensor, tolerance: float, steps: int) -> t
     distance = error.numpy().reshape(len(second), *second.shape[2:])
     settings = *layout[:-1], first.dtype.type(tolerance), steps
     kernel, all_rows = cpu_sampling.align, len(second) * second.shape[2]
-    wrong = in_parallel(lambda a, b: kernel(q, first, second, out, distance, *settings, a, b), all_rows)
+    wrong = in_parallel(lambda a, b: kernel(q, first, second, out, distance, *settings, a, b), all_rows, w.numel())
     reference.refuse_infinite_field(sum(wrong), u1, "u1 or u2")
     return w, error
 
@@ -74,7 +74,7 @@ def _sample(q: torch.Tensor, u: torch.Tensor, order: int, mode: int, cval: float
     flat, rows, layout = _layout(q.contiguous().numpy(), u.contiguous().numpy(), order, origin)
     out, outside = y.numpy().reshape(*q.shape[:2], *rows.shape[2:]), flat.dtype.type(cval)
     kernel, all_rows = cpu_sampling.forward, len(rows) * rows.shape[2]
-    wrong = in_parallel(lambda a, b: kernel(flat, rows, out, *layout, mode, outside, a, b), all_rows)
+    wrong = in_parallel(lambda a, b: kernel(flat, rows, out, *layout, mode, outside, a, b), all_rows, y.numel())
     reference.refuse_infinite_field(sum(wrong), u)
     return y
 
@@ -86,7 +86,9 @@ def _sample_to_image(
     grad = torch.zeros(q.shape, dtype=q.dtype)
     flat, rows, layout = _layout(grad.numpy(), u.contiguous().numpy(), order, origin)
     g = g.contiguous().numpy().reshape(*q.shape[:2], *rows.shape[2:])
-    in_parallel(lambda a, b: cpu_sampling.to_image(flat, rows, g, *layout, mode, a, b), flat.shape[0] * flat.shape[1])
+    in_parallel(
+        lambda a, b: cpu_sampling.to_image(flat, rows, g, *layout, mode, a, b), flat.shape[0] * flat.shape[1], g.size
+    )
     return grad
 
 
@@ -99,7 +101,7 @@ def _sample_to_field(
     g = g.contiguous().numpy().reshape(*q.shape[:2], *rows.shape[2:])
     out = grad.numpy().reshape(rows.shape)
     kernel, all_rows = cpu_sampling.to_field, len(rows) * rows.shape[2]
-    in_parallel(lambda a, b: kernel(out, flat, rows, g, *layout, mode, a, b), all_rows)
+    in_parallel(lambda a, b: kernel(out, flat, rows, g, *layout, mode, a, b), all_rows, g.size)
     return grad
 
 

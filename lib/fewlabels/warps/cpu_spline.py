@@ -143,7 +143,7 @@ def coefficients(x):
     planes = _planes(x)
     padded = np.empty((*x.shape[:2], *[n + BEFORE + BEHIND for n in x.shape[2:]]), x.dtype)
     vs = tuple(_first(n, x.dtype) for n in planes.shape[1:])
-    in_parallel(lambda a, b: _filter_planes(_planes(padded), planes, vs, a, b), len(planes))
+    in_parallel(lambda a, b: _filter_planes(_planes(padded), planes, vs, a, b), len(planes), planes.size)
     return padded
 
 
@@ -152,7 +152,7 @@ def coefficients_adjoint(g, size):
     out = np.empty((*g.shape[:2], *size), g.dtype)
     planes = _planes(out)
     vs = tuple(_first(n, g.dtype) for n in planes.shape[1:])
-    in_parallel(lambda a, b: _filter_planes_adjoint(_planes(g), planes, vs, a, b), len(planes))
+    in_parallel(lambda a, b: _filter_planes_adjoint(_planes(g), planes, vs, a, b), len(planes), planes.size)
     return out
 
 
