@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import io
 import sys
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import jupytext
 import nbformat
 import papermill
 from nbclient import NotebookClient
-from PIL import Image
 
 from fewlabels import params
 from fewlabels.errors import BadInput
-from fewlabels.files import whole, write_text
+from fewlabels.files import palette, whole, write_text
 from fewlabels.paths import CHECKOUT
 from fewlabels.sweep import folder_of
 
@@ -87,16 +85,6 @@ def shrink(notebook):
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
             output["data"]["image/png"] = base64.b64encode(palette(base64.b64decode(png))).decode() + "\n"
-
-
-def palette(png):
-    """A PNG file with 256 colours where that is smaller (it is a third of the bytes in git), else as it was."""
-    small = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as picture:
-        if picture.mode == "P":
-            return png
-        picture.convert("RGB").quantize(256).save(small, "PNG", optimize=True)
-    return min(small.getvalue(), png, key=len)
 
 
 def build(source):

@@ -1,12 +1,14 @@
 """What a benchmark leaves behind: speed.csv, capabilities.csv, warps.md and figure1.png."""
 
+import io
+
 import pandas as pd
 
 from fewlabels import provenance
 from fewlabels.bench import abilities
 from fewlabels.bench.peers import BOTH, FORWARD, IMAGE
 from fewlabels.bench.timing import COLUMNS, MEASURED, NOT_RUN, aimed
-from fewlabels.files import whole, write_text
+from fewlabels.files import palette, whole, write_text
 
 WORKS = {FORWARD: "forward", IMAGE: "forward + backward to image", BOTH: "... to image and field"}
 
@@ -17,9 +19,10 @@ def write(rows, folder):
         with whole(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.4g")
     write_text(folder / "warps.md", markdown(speed, able))
-    picture = figure(speed)
+    picture = io.BytesIO()
+    figure(speed).savefig(picture, format="png")
     with whole(folder / "figure1.png") as temporary:
-        picture.savefig(temporary, format="png")
+        temporary.write_bytes(palette(picture.getvalue()))
 
 
 def markdown(speed, able):
