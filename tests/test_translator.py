@@ -264,8 +264,9 @@ def test_norms_for_segmentation_have_parameters_of_their_own_or_take_them_shifts
     [(1, 1, 0, 0), (3, 1, 1, 1), (5, 1, 2, 2), (7, 1, 3, 3), (3, 2, 1, 1), (4, 1, 1, 2), (4, 2, 1, 1)],
 )
 @pytest.mark.parametrize("size", [(9, 6), (4, 4), (3, 3), (1, 5), (2, 8)])
-def test_padding_is_by_reflection_or_zeros_on_tiny_maps(kernel, stride, before, after, size):
-    layer, x = Conv(2, 3, kernel, stride), torch.randn(2, 2, *size)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_padding_is_by_reflection_or_zeros_on_tiny_maps(kernel, stride, before, after, size, outputs):
+    layer, x = Conv(2, outputs, kernel, stride), torch.randn(2, 2, *size)
     if min(size) + before + after < kernel:
         with pytest.raises(RuntimeError, match="[Kk]ernel size"):
             layer(x)
@@ -284,6 +285,17 @@ def test_padding_is_by_reflection_or_zeros_on_tiny_maps(kernel, stride, before, 
         assert y.shape[2:] == size
     else:
         assert y.shape[2:] == tuple(n // 2 if kernel == 4 else (n + 1) // 2 for n in size)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_gradients_of_a_convolution_are_those_of_torchs(outputs):
+    layer, x = Conv(4, outputs, 7).double(), torch.randn(2, 4, 9, 11, dtype=torch.double, requires_grad=True)
+    padded = F.pad(x, [3] * 4, "reflect")
+    weights = torch.randn(2, outputs, 9, 11, dtype=torch.double)
+    of = [x, layer.weight, layer.bias]
+    ours = torch.autograd.grad((layer(x) * weights).sum(), of)
+    theirs = torch.autograd.grad((F.conv2d(padded, layer.weight, layer.bias) * weights).sum(), of)
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_weights_are_kaimings_normal():
