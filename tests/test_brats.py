@@ -209,6 +209,7 @@ def test_a_patient_without_healthy_half_slices_is_named_and_kept(official):
     with pytest.warns(UserWarning, match="Brats17_A_1: expected half-slices without tumour .* found none"):
         halves = brats.load(official, 8).meta["halves"]
     assert (halves["Brats17_A_1"], halves["Brats17_B_1"]) == ((8, 0), (0, 8))
+    assert " without (none of Brats17_A_1)\n" in brats.check(official)
 
 
 def test_unpacked_files_are_read_alike(official):
@@ -462,7 +463,8 @@ def test_domains():
     assert found.labelled.tolist() == [0, 2]
     assert found.kinds.tolist() == [2, 1, 0]
     assert brats.domains(cohort, ids).labelled.tolist() == []
-    refused(lambda: brats.domains(cohort, ids[1:2]), "domain presence: expected at least one image")
+    refused(lambda: brats.domains(cohort, ids[1:2]), "half-slices of b: expected some with a tumour, found none")
+    assert len(brats.domains(cohort, ids[:1]).absence) == 0
 
 
 # ---- the real files ----

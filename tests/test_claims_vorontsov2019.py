@@ -88,9 +88,9 @@ def removal(simple=0.9, hard=0.5, dice=(0.8, 0.4), share=0.41, area=0.2):
     return pd.concat(steady)
 
 
-def varied(diversity=(-0.1,) * 5, entropy=(-0.2,) * 5):
+def varied(diversity=(-0.1,) * 5, entropy=(-0.2,) * 5, zeros=(0.3,) * 5):
     """What hard has more than simple."""
-    values = {"diversity": diversity, "entropy": entropy}
+    values = {"diversity": diversity, "entropy": entropy, "zeros": zeros}
     frames = [rows({OURS: np.full(len(d), 1.0)}, "48-simple", metric) for metric, d in values.items()]
     return pd.concat([*frames, *(rows({OURS: 1 + np.array(d)}, "48-hard", m) for m, d in values.items())])
 
@@ -107,7 +107,7 @@ def contrast(before=1.0, number=285, **after):
 def speed(**changed):
     """Compress, concat, sum, none: as the paper says, but for what is changed."""
     values = {"steps_to_90": (500, 480, 520, 900), "reconstruction": (0.02, 0.02, 0.03, 0.05)}
-    values |= {"seconds_per_step": (0.10, 0.15, 0.09, 0.08), "removed": (0.8, 0.85, 0.3, 0.7)}
+    values |= {"removed": (0.8, 0.85, 0.3, 0.7)}
     values = {metric: {m: np.full(3, v) for m, v in zip(SKIPS.values(), of)} for metric, of in values.items()}
     for metric, of in changed.items():
         values[metric] |= of
@@ -199,6 +199,7 @@ OF_BRATS = (4, 8, 14, 18)
 
 def test_the_paper_supports_its_claims(claimed, brains):
     on_mnist = dict.fromkeys(range(1, 19), SUPPORTED) | {4: NOT_RUN, 14: NOT_RUN}
+    on_mnist |= {16: INCONCLUSIVE}  # that concatenation costs time is not among the scores
     assert {i: verdict(i, claimed) for i in on_mnist} == on_mnist
     on_brats = dict.fromkeys(range(1, 19), NOT_RUN) | dict.fromkeys(OF_BRATS, SUPPORTED)
     assert {i: verdict(i, brains) for i in on_brats} == on_brats
@@ -241,7 +242,7 @@ READS = {  # claim: tasks, methods, metrics, structures
     10: (["48-hard"], [OURS, NO_SKIP], ["dice_global"], ["all"]),
     11: (["48-hard"], [SEG, AE, *SKIPS.values()], ["dice_global"], ["all"]),
     12: (MNIST[:2], [OURS], ["removed", "residual_dice", "residual_share", "mask_share"], ["all"]),
-    13: (MNIST[:2], [OURS], ["diversity", "entropy"], ["all"]),
+    13: (MNIST[:2], [OURS], ["diversity", "entropy", "zeros"], ["all"]),
     15: (MNIST[:2], [OURS, NO_CYCLE], ["dice_global"], ["all"]),
     17: (["128"], [SEG, OURS], ["dice_global"], ["digits 0-8"]),
 }
@@ -267,7 +268,7 @@ def test_needs_three_seeds_of_what_it_names(claimed, claim):
 def test_claim_16_needs_three_seeds_of_what_it_names():
     scores = speed()
     named = {"steps_to_90": (OURS, NO_SKIP), "reconstruction": (OURS, NO_SKIP)}
-    named |= {"seconds_per_step": (OURS, CONCAT), "removed": (OURS, CONCAT, SUM)}
+    named |= {"removed": (OURS, CONCAT, SUM)}
     needed = [method in named[metric] for method, metric in zip(scores["method"], scores["metric"])]
     assert found(16, scores[needed]) == found(16, scores)
     for metric, methods in named.items():
@@ -638,9 +639,6 @@ def test_claim_15(task, d, expected):
         ("reconstruction", {NO_SKIP: [0.021] * 3}, SUPPORTED),
         ("reconstruction", {NO_SKIP: [0.02] * 3}, INCONCLUSIVE),
         ("reconstruction", {NO_SKIP: [0.019] * 3}, CONTRADICTED),
-        ("seconds_per_step", {CONCAT: [0.101, 0.2, 0.2]}, SUPPORTED),
-        ("seconds_per_step", {CONCAT: [0.1, 0.2, 0.2]}, INCONCLUSIVE),
-        ("seconds_per_step", {CONCAT: [0.09] * 3}, CONTRADICTED),
         ("removed", {SUM: [0.79] * 3}, SUPPORTED),
         ("removed", {SUM: [0.79, 0.79, 0.8]}, INCONCLUSIVE),
         ("removed", {SUM: [0.81] * 3}, CONTRADICTED),  # above Compress, though below Concat
@@ -650,7 +648,8 @@ def test_claim_15(task, d, expected):
 )
 def test_claim_16(metric, changed, expected):
     judged = found(16, speed(**{metric: changed}))
-    assert (judged.verdict, judged.n, judged.p) == (expected, 3, None)
+    whole = CONTRADICTED if expected == CONTRADICTED else INCONCLUSIVE  # time is not among the scores
+    assert (judged.verdict, judged.n, judged.p) == (whole, 3, None)
     part = next(part for part in judged.ours.split("; ") if metric in part)
     assert f" {expected} (" in part
 
@@ -659,8 +658,8 @@ def test_claim_16_says_its_parts():
     assert found(16, speed(reconstruction={NO_SKIP: [0.02] * 3}, removed={SUM: [0.9] * 3})).ours == (
         "skips speed training supported (steps_to_90: Compress 500, No skip 900); "
         "skips better images inconclusive (reconstruction: Compress 0.02, No skip 0.02); "
-        "concatenation costs time supported (seconds_per_step: Compress 0.1, Concat 0.15); "
-        "summation hinders translation contradicted (removed: Compress 0.8, Concat 0.85, Sum 0.9)"
+        "summation hinders translation contradicted (removed: Compress 0.8, Concat 0.85, Sum 0.9); "
+        "concatenation costs time not run (runs share a machine; make bench, case J, times steps)"
     )
 
 

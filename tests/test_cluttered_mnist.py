@@ -393,6 +393,20 @@ def test_images_are_those_of_the_oracle(cohort, split, recorded, task, side, pie
             np.testing.assert_array_equal(part.absence[j, 0], image)
 
 
+@pytest.mark.parametrize("dither", [False, True])
+def test_images_without_digits_are_those_of_the_oracle(cohort, split, recorded, dither):
+    test = clutter.generate(cohort, split, "48-hard", pairs=(2, 2, 5), dither=dither)["test"]
+    left = clutter.without_digits(cohort, split, "48-hard", 4, dither=dither)
+    noise = recorded["paste"][1][0]  # of the test part
+    _, sources, pasted, flips = recorded["scatter"][2]
+    assert left.shape == (4, 1, 48, 48)
+    for j in range(4):
+        image, _ = compose(noise[j], sources, None, None, pasted[j], flips[j] if dither else None)
+        np.testing.assert_array_equal(left[j, 0], image)
+    assert (left != test.presence[:4])[:, 0][test.masks[:4]].float().mean() > 0.3  # elsewhere clutter is on top
+    assert torch.equal(clutter.without_digits(cohort, split, "48-hard", 2, dither=dither), left[:2])
+
+
 def test_what_a_piece_does_to_what_it_covers():
     """0.7 over 0.2 replaces it, over 0.4 is greater, over 0.8 is less; over noise it replaces; 0 changes nothing."""
     canvas, sources = np.zeros((1, 12, 12), np.float32), np.zeros((2, 28, 28), np.float32)

@@ -337,8 +337,8 @@ def square(n=6, side=24):
     return Domains(x_P, torch.full_like(x_P, 0.1), masks, torch.arange(n), torch.zeros(n, dtype=torch.long))
 
 
-def measured(test, n=6, seed=0, **made):
-    return training.of_translation(SimpleNamespace(measured=n), Made(**made), test, "cpu", seed)[0]
+def measured(test, n=6, seed=0, left=None, **made):
+    return training.of_translation(SimpleNamespace(measured=n), Made(**made), test, "cpu", seed, left)[0]
 
 
 def shifted(pixels):
@@ -347,10 +347,24 @@ def shifted(pixels):
 
 def test_what_is_removed_is_measured_inside_the_masks():
     test = square()
-    assert measured(test)["removed"] == pytest.approx(0)
-    assert measured(test, x_PA=lambda x, _: torch.where(x > 0.5, 0.2, 9.0))["removed"] == pytest.approx(0.75)
-    assert measured(test, x_PA=lambda x, _: torch.zeros_like(x))["removed"] == pytest.approx(1)
-    assert measured(test, x_PA=lambda x, _: 2 * x)["removed"] == pytest.approx(-1)
+    dark, removed = torch.zeros_like(test.presence), lambda **made: measured(test, left=dark, **made)["removed"]
+    assert removed() == pytest.approx(0)
+    assert removed(x_PA=lambda x, _: torch.where(x > 0.5, 0.2, 9.0)) == pytest.approx(0.75)
+    assert removed(x_PA=lambda x, _: torch.zeros_like(x)) == pytest.approx(1)
+    assert removed(x_PA=lambda x, _: 2 * x) == pytest.approx(-1)
+    assert "removed" not in measured(test)  # how much can be is not known
+
+
+def test_perfect_translation_removes_all_and_its_residual_is_all_that_can_be_seen():
+    test = square()
+    left = torch.full_like(test.presence, 0.1)
+    left[:, :, :, 10:12] = test.presence[:, :, :, 10:12]  # something covers half of each target
+    found = measured(test, left=left, x_PA=lambda *_: left, D_PA=lambda x, _: x - left)
+    assert found["removed"] == pytest.approx(1)
+    assert found["residual_dice"] == pytest.approx(1)
+    assert measured(test, left=left, x_PA=lambda x, _: x)["removed"] == 0
+    with_all = measured(test, left=left, D_PA=lambda x, _: 1.0 * (x > 0.5))
+    assert with_all["residual_dice"] == pytest.approx((2 * 6 * 8 + 1) / (6 * 16 + 6 * 8 + 1))
 
 
 def test_a_residual_is_compared_with_the_masks():
@@ -398,12 +412,14 @@ def test_diversity_is_the_distance_of_residuals_of_energy_1():
     assert measured(test, D_AP=lambda _, x: 0 * x)["diversity"] == 0
 
 
-def test_reconstruction_is_l1_and_only_the_first_images_are_measured():
+def test_reconstruction_is_l1_and_as_many_images_are_measured_as_asked_for_evenly_spread():
     test = square()
     assert measured(test, x_PP=lambda x, _: x - 0.25)["reconstruction"] == pytest.approx(0.25)
-    assert measured(test, 2, x_PP=lambda x, _: torch.full_like(x, len(x)))["reconstruction"] == pytest.approx(
-        float((2 - test.presence[:2]).abs().mean())
-    )
+    test = replace(test, presence=test.presence + torch.arange(6.0)[:, None, None, None])
+    two = measured(test, 2, x_PP=lambda x, _: torch.full_like(x, len(x)))["reconstruction"]
+    assert two == pytest.approx(float((2 - test.presence[[0, 3]]).abs().mean()))
+    assert training.spread(torch.empty(6), 4).tolist() == [0, 1, 3, 4]
+    assert training.spread(torch.empty(6), 9).tolist() == [*range(6)]
 
 
 def test_many_images_are_translated_in_pieces_in_their_order():
@@ -529,7 +545,8 @@ def test_the_parts_are_those_of_the_config(digits, tmp_path):
 
 SEGMENTATION = {"dice_global", "dice_thresholded", "dice_per_image"}
 HISTORY = {"validation_dice", "steps_to_90", "steps", "width", "epochs"}
-TRANSLATION = {"removed", "residual_dice", "residual_share", "mask_share", "reconstruction", "diversity", "entropy"}
+TRANSLATION = {"removed", "residual_dice", "residual_share", "mask_share", "reconstruction", "diversity"}
+TRANSLATION |= {"entropy", "zeros"}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -588,6 +605,15 @@ def test_seeds_differ_and_segmentation_alone_has_steps_of_its_own(digits, tmp_pa
         tiny(segmentation_clutter="labelled"), Run("Only segmentation", "48-simple", 0), digits, tmp_path / "b"
     )
     assert nines["overall"]["steps"] == 4
+
+
+def test_every_row_chooses_among_as_many_networks(digits, tmp_path):
+    config = tiny(steps=4, validate_every=2, steps_segmentation=9)  # 2 of the other rows
+    result = mnist.run(config, Run("Only segmentation", "48-simple", 0), digits, tmp_path)
+    assert [entry["step"] for entry in result["history"]] == [5, 9]
+    config = tiny(steps=9, validate_every=3, steps_segmentation=2)
+    result = mnist.run(config, Run("Only segmentation", "48-simple", 0), digits, tmp_path / "fewer")
+    assert [entry["step"] for entry in result["history"]] == [1, 2]
 
 
 def test_images_of_128_take_half_the_width(digits, tmp_path):
@@ -673,7 +699,8 @@ def test_every_row_runs_on_brains(method, variant, brains, tmp_path):
     config, run = tiny_brats(variant=variant), Run(method, "brats", 0)
     result = brats.run(config, run, brains, tmp_path)
     proposed = "Proposed" in method
-    names = SEGMENTATION | HISTORY | {"patients"} | (TRANSLATION - {"removed", "entropy"} if proposed else set())
+    translated = TRANSLATION - {"removed", "entropy", "zeros"} if proposed else set()
+    names = SEGMENTATION | HISTORY | {"patients"} | translated
     assert set(result["overall"]) == names
     assert all(math.isfinite(value) for value in result["overall"].values())
     assert result["overall"]["patients"] == 20
@@ -690,11 +717,12 @@ def test_every_row_runs_on_brains(method, variant, brains, tmp_path):
         return
     assert trained.G.g_res.mlp is None  # norms of their own, not of the code
     assert (trained.G.g_seg is not None) == ("sep" in method)
-    n = config.measured
-    x, y = test.presence[:n].numpy(), test.masks[:n].numpy()
+    at = training.spread(test.presence, config.measured)
+    x, y = test.presence[at].numpy(), test.masks[at].numpy()
     near = np.stack([ndimage.binary_dilation(m, np.ones((11, 11))) for m in y]) & ~y & (x != 0).any(1)
     before = [abs(x[:, c][y].mean() - x[:, c][near].mean()) for c in range(4)]
-    made = training.translated(trained, test.presence[:n], test.absence[:n], 0)["x_PA"].numpy()
+    healthy = test.absence[training.spread(test.absence, config.measured)]
+    made = training.translated(trained, test.presence[at], healthy, 0)["x_PA"].numpy()
     after = [abs(made[:, c][y].mean() - made[:, c][near].mean()) for c in range(4)]
     for name, values in (("contrast_before", before), ("contrast_after", after)):
         assert list(result["scores"][name]) == ["flair", "t1ce", "t1", "t2"]

@@ -143,9 +143,12 @@ def splits(cohort, share=0.01, seed=0):
 
 def domains(cohort, ids, labelled=()):
     """The `Domains` of half-slices `ids`, each in their order; `labelled`, P ids among them, have a mask for training;
-    kinds are the patients, as numbered in `meta["grade"]`. Raises `BadInput` if there is no P or no A."""
+    kinds are the patients, as numbered in `meta["grade"]`. Raises `BadInput` that names the patients if there is no P;
+    there may be no A."""
     at = cohort.index(ids)
     present = cohort.labels[at].flatten(1).any(1)
+    if not present.any():
+        raise BadInput(half_slices(ids), "some with a tumour", "none")
     names, chosen = [name for name, is_p in zip(ids, present.tolist()) if is_p], set(labelled)
     number = {patient: i for i, patient in enumerate(cohort.meta["grade"])}
     return Domains(
@@ -155,6 +158,11 @@ def domains(cohort, ids, labelled=()):
         torch.tensor([i for i, name in enumerate(names) if name in chosen], dtype=torch.long),
         torch.tensor([number[name.split("/")[0]] for name in names], dtype=torch.long),
     )
+
+
+def half_slices(ids):
+    """What `ids` are, for messages: whose half-slices."""
+    return f"half-slices of {', '.join(dict.fromkeys(name.split('/')[0] for name in ids)) or 'no patient'}"
 
 
 def prepare(root, out):
@@ -173,11 +181,14 @@ def check(root):
     of, share = Counter(grade.values()), BRAIN_SHARE[data]
     kinds = ", ".join(f"{of[kind]} {kind or 'of unknown grade'}" for kind in sorted(of))
     patients = map(read, grade)
-    counts = np.array([[d.sum() for d in domains_of(p.brain, p.tumour, brain_share=share)] for p in patients]).sum(0)
+    counts = np.array([[d.sum() for d in domains_of(p.brain, p.tumour, brain_share=share)] for p in patients])
+    none = ", ".join(name for name, (_, healthy) in zip(grade, counts) if not healthy)
+    counts = counts.sum(0)
     return (
         f"{data}: {SOURCES[data]}\n"
         f"{len(grade)} patients ({kinds}), sequences {', '.join(SEQUENCES[data])}; half-slices of at least {share:g} "
-        f"brain: {counts[0]} with more than 0.01 tumour, {counts[1]} without\n"
+        f"brain: {counts[0]} with more than 0.01 tumour, {counts[1]} without"
+        f"{none and f' (none of {none})'}\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
 

@@ -29,7 +29,7 @@ from fewlabels.data.mnist import SIDE, check, digits, download, load, prepare
 from fewlabels.errors import BadInput
 from fewlabels.files import whole
 
-__all__ = ["TASKS", "cached", "check", "digits", "download", "generate", "load", "prepare", "splits"]
+__all__ = ["TASKS", "cached", "check", "digits", "download", "generate", "load", "prepare", "splits", "without_digits"]
 
 TASKS = {"48-simple": (48, 8), "48-hard": (48, 24), "128": (128, 80)}  # side in pixels, pieces of clutter
 CROP = 10  # side of a piece of clutter
@@ -121,6 +121,15 @@ def generate(cohort, split, task, pairs=None, seed=0, dither=False, clutter="all
     return parts
 
 
+def without_digits(cohort, split, task, n, seed=0, dither=False):
+    """The first `n` images of presence of the test part of `generate`, without their digits: what is left if all of a
+    digit is taken away, float32 `(n, 1, S, S)`. Where clutter covers a digit both are the same."""
+    sources = cohort.images[cohort.index(split.test), 0].numpy()
+    entropy = (seed, list(TASKS).index(task), PARTS.index("test"))
+    _, (left, _, _) = _draw(sources, n, *TASKS[task], entropy, dither, digits=False)
+    return torch.from_numpy(left)
+
+
 def cached(folder, cohort, split, task, **options):
     """As `generate`, kept in `folder`: made once, then read. The paper's 48 x 48 tasks take 1.5 GB each, 128 takes 10.
 
@@ -162,7 +171,7 @@ def _restore(path, fingerprint):
 # ---- images ----
 
 
-def _draw(sources, n, side, pieces, entropy, dither):
+def _draw(sources, n, side, pieces, entropy, dither, digits=True):
     """`n` images of each domain from `sources`, float32 `(m, 28, 28)`.
 
     Returns which of the sources the digits are, int64 `(n,)`, and presence and absence, float32 `(n, 1, side, side)`,
@@ -182,7 +191,7 @@ def _draw(sources, n, side, pieces, entropy, dither):
             canvas = domain[now, 0]
             noise.standard_normal(out=canvas, dtype=np.float32)
             canvas *= NOISE
-            if domain is presence:
+            if domain is presence and digits:
                 paste(canvas, masks[now], sources[chosen[now]], corners[now])
             drawn = places.integers(0, ends, (len(canvas), pieces, len(ends)))
             flips = coins.random((len(canvas), pieces, CROP, CROP), np.float32) < 0.5 if dither else None

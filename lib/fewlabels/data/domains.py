@@ -12,7 +12,7 @@ class Domains:
     """The two domains of one part of a data set; their images are not paired.
 
     presence  P, float32 `(n, C, *size)`
-    absence   A, float32 `(m, C, *size)`
+    absence   A, float32 `(m, C, *size)`; there may be none where networks are chosen only
     masks     where the target is in each image of P, bool `(n, *size)`
     labelled  which of P have a mask that training may use, int64 `(k,)`, ascending
     kinds     what each image of P is of (the digit's class, the patient), int64 `(n,)`
@@ -25,9 +25,8 @@ class Domains:
     kinds: torch.Tensor
 
     def __post_init__(self):
-        for name, images in (("presence", self.presence), ("absence", self.absence)):
-            if not len(images):
-                raise BadInput(f"domain {name}", "at least one image", "none")
+        if not len(self.presence):
+            raise BadInput("domain presence", "at least one image", "none")
         for name in ("masks", "kinds"):
             if len(getattr(self, name)) != len(self.presence):
                 found = len(getattr(self, name))

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from fewlabels.augment_slices import slice_augment
 from fewlabels.data import brats
+from fewlabels.errors import BadInput
 from fewlabels.experiments import translation_training as training
 from fewlabels.experiments.translation_rows import Count, Run, Settings, build
 from fewlabels.experiments.translation_tables import PAPER, tables
@@ -65,6 +66,8 @@ def parts_of(config, cohort):
     known = {"train": split.labelled, "validation": split.validation, "test": split.test}
     found = {name: brats.domains(cohort, ids, known[name]) for name, ids in parts.items()}
     for name, part in found.items():
+        if name != "validation" and not len(part.absence):
+            raise BadInput(f"{name}, {brats.half_slices(parts[name])}", "some without a tumour", "none")
         if name != "train" or not config.augment:
             part.presence.clamp_(-1, 1)
             part.absence.clamp_(-1, 1)
@@ -95,10 +98,9 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     overall |= {"patients": len(parts["train"].kinds.unique())}
     if isinstance(method, Translation):
         found, made = training.of_translation(config, method, test, device, run.seed)
-        found.pop("removed")  # is of targets on a dark background
         overall |= found
-        n, sequences = len(made["x_PA"]), cohort.meta["sequences"]
-        for name, images in (("contrast_before", test.presence[:n]), ("contrast_after", made["x_PA"].cpu())):
-            values = training.contrast(images, test.masks[:n], test.presence[:n])
+        at, sequences = training.spread(test.presence, config.measured), cohort.meta["sequences"]
+        for name, images in (("contrast_before", test.presence[at]), ("contrast_after", made["x_PA"].cpu())):
+            values = training.contrast(images, test.masks[at], test.presence[at])
             scores[name] = {sequence: [value] for sequence, value in zip(sequences, values, strict=True)}
     return {"subjects": ["all"], "scores": scores, "overall": overall, "history": history}

@@ -20,7 +20,8 @@ def tables(config, scores):
     values = published_values(PAPER, "Figure 3 left (BMCA)")
     left = beside_paper(summarise(runs, column="backbone"), values, (*OTHERS, *OURS), config.backbones)
     left_title = title.format(
-        "Left: the paper has a bar chart without numbers but for Comb with EfficientNet-B2. " + of_search(config)
+        "Left: the paper has a bar chart without numbers but for Comb with EfficientNet-B2. "
+        + of_search(config, {*left["row"]})
     )
 
     parts = bmca["method"].str.extract(r"^(?P<row>\w+)(?: \((?P<column>.+)\))?$")
@@ -42,12 +43,13 @@ def tables(config, scores):
     }
 
 
-def of_search(config):
-    """What a reader must know of the searched policies."""
+def of_search(config, rows):
+    """What a reader must know of the searched policies among a table's rows."""
     points = len(config.rand_augment)
     grid = (
         f"the best of {points} points on a quarter of fold {config.folds[0]}'s training lesions"
         if points > 1
         else "fixed"
     )
-    return f"RandAug: N and M {grid}; Fast AA: {config.policy_trials} trials."
+    said = {"RandAug": f"N and M {grid}", "Fast AA": f"{config.policy_trials} trials"}
+    return "; ".join(f"{row}: {how}" for row, how in said.items() if row in rows) + "." * bool(rows & {*said})

@@ -79,11 +79,14 @@ def load(config, root=None):
     return cluttered_mnist.digits() if config.data == "digits" else cluttered_mnist.load(root or data_root())
 
 
+def splits(config, cohort):
+    return cluttered_mnist.splits(cohort, config.label_share, config.validation_sources)
+
+
 def parts_of(config, task, cohort, folder, clutter="all"):
     """The cluttered images of a task, generated once and kept in `folder`, the same for all seeds."""
-    split = cluttered_mnist.splits(cohort, config.label_share, config.validation_sources)
     options = {"pairs": config.pairs, "dither": config.variant == "paper", "clutter": clutter}
-    return cluttered_mnist.cached(folder, cohort, split, task, **options)
+    return cluttered_mnist.cached(folder, cohort, splits(config, cohort), task, **options)
 
 
 def network(config, run, device="cpu"):
@@ -110,8 +113,11 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     overall, p = training.of_segmentation(method, test, device)
     overall |= training.of_training(config, run, history, parts["train"], layout(config, run.task)[0])
     if isinstance(method, Translation):
-        found, made = training.of_translation(config, method, test, device, run.seed)
-        overall |= found | {"entropy": entropy(classes_of(made["D_AP"], cohort))}
+        n, dither = len(test.presence), config.variant == "paper"
+        left = cluttered_mnist.without_digits(cohort, splits(config, cohort), run.task, n, dither=dither)
+        found, made = training.of_translation(config, method, test, device, run.seed, left)
+        classes = classes_of(made["D_AP"], cohort)
+        overall |= found | {"entropy": entropy(classes), "zeros": float(np.mean(classes == 0))}
     of = {f"digit {digit}": test.kinds == digit for digit in range(10)} | {"digits 0-8": test.kinds < 9}
     dice = {name: [metrics.dice_global(p[here], test.masks[here])] for name, here in of.items() if here.any()}
     return {"subjects": ["all"], "scores": {"dice_global": dice}, "overall": overall, "history": history}

@@ -30,10 +30,11 @@ def train(config, run, build, parts, folder, device="cpu", augment=None, report=
     method, validation = build(), on(parts["validation"], device)
     batches = Batches(config, run.method, on(parts["train"], device), Shuffled, augment)
     steps = config.steps_segmentation if run.method == "Only segmentation" else config.steps
+    every = -(-config.validate_every * steps // config.steps)  # each row chooses among as many networks
     history = fit(
         method, batches.samplers, batches,
         lambda: {"validation": 100 * metrics.dice_global(method.predict(validation.presence)[:, 0], validation.masks)},
-        steps=steps, every=config.validate_every, folder=folder / run.id, seed=seed,
+        steps=steps, every=every, folder=folder / run.id, seed=seed,
         report=report and (lambda step, entry: report(run.id, step, steps, entry)), stop=stop,
     )  # fmt: skip
     return method, history
@@ -57,26 +58,31 @@ def of_segmentation(method, test, device):
     return found | {"dice_per_image": sum(of_images) / len(of_images)}, p
 
 
-def of_translation(config, method, test, device, seed):
-    """What `Translation` removes and adds, on the first of the test images; and `translated` of them.
+def of_translation(config, method, test, device, seed, left=None):
+    """What `Translation` removes and adds, on `config.measured` of the test images; and `translated` of them.
 
-    removed         1 - mean of x_PA over mean of x_P, inside the masks (for targets on a dark background)
-    residual_dice   of |D_PA|, summed over channels, above its best threshold, against the masks
+    left            where it is known: the images of presence without their targets, as `test.presence`
+    removed         of what can be seen of the targets, how much is gone: inside the masks, the sum of x_P - x_PA over
+                    that of x_P - left (only with `left`). 1: all
+    residual_dice   of |D_PA|, summed over channels, above its best threshold, against the masks, with `left` against
+                    what can be seen of them
     residual_share  of D_PA's energy within 2 pixels of the masks; mask_share: those pixels' share of the image
     reconstruction  L_1 of x_PP
     diversity       mean L_1 distance of two D_AP, each of mean square 1, for u of their own
     """
-    n = config.measured
-    x_P, x_A, y = (t[:n].to(device) for t in (test.presence, test.absence, test.masks))
+    at, n = spread(test.presence, config.measured), spread(test.absence, config.measured)
+    x_P, x_A, y = (t.to(device) for t in (test.presence[at], test.absence[n], test.masks[at]))
     made = translated(method, x_P, x_A, seed)
-    near = dilated(y, MARGIN)
+    near, found = dilated(y, MARGIN), {}
     strength, energy = made["D_PA"].abs().sum(1), made["D_PA"].square().sum(1)
-    inside = y[:, None].expand_as(x_P)
+    if left is not None:
+        left, inside = left[at].to(device), y[:, None].expand_as(x_P)
+        found["removed"] = float((x_P - made["x_PA"])[inside].sum() / (x_P - left)[inside].sum())
+        y = y & (x_P != left).any(1)
     D_AP = made["D_AP"].flatten(1)
     D_AP = D_AP / D_AP.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
     pairs = len(D_AP) * (len(D_AP) - 1) * D_AP.shape[1]
-    found = {
-        "removed": 1 - float(made["x_PA"][inside].mean() / x_P[inside].mean()),
+    found |= {
         "residual_dice": max(metrics.dice_global((strength > t).float(), y) for t in quantiles(strength, THRESHOLDS)),
         "residual_share": float(energy[near].sum() / energy.sum()),
         "mask_share": float(near.float().mean()),
@@ -84,6 +90,12 @@ def of_translation(config, method, test, device, seed):
         "diversity": float(torch.cdist(D_AP, D_AP, p=1).double().sum() / max(pairs, 1)),
     }
     return found, made
+
+
+def spread(images, n):
+    """Places of `n` of the images, or of all if they are fewer, evenly spread, so that no patient stands for all."""
+    n = min(n, len(images))
+    return torch.arange(n) * len(images) // n
 
 
 def translated(method, x_P, x_A, seed, batch_size=100):

@@ -27,7 +27,7 @@ LAMBDA = {"adv": 3.0, "rec": 50.0, "lat": 1.0, "cyc": 50.0, "seg": 0.01}  # Appe
 
 
 class _Trained(Resumable):
-    """What both methods share: segmentation of any images."""
+    """What both methods share: segmentation of any images, and a step of one of the optimisers."""
 
     def segment(self, x):
         """y_seg of images `(N, C, *size)`: `(N, 1, *size)`."""
@@ -43,13 +43,20 @@ class _Trained(Resumable):
         device = next(self.G.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.amp)
 
+    def step(self, name, loss):
+        """An update of what `optimisers[name]` trains, by the gradient of `loss` to that alone."""
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad()
+        loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
+        optimiser.step()
+
 
 class Translation(_Trained):
     """The method of Section 3.2.
 
     G           `models.translator.Translator`: f, g_com, g_res, g_seg
     D           `{"A": D_A, "P": D_P}`: how real an image of either domain is
-    optimisers  of G and of D
+    optimisers  `{"G": of G, "D": of both discriminators}`
     weights     lambda of Eq. 7: `adv`, `rec`, `lat`, `cyc` (0: no cycle), `seg`
     variant     "released": four latent terms, two of which are over the whole code, and the hinge at each place of D's
                 maps; "paper": the six terms of Eq. 10, and the hinge of an image's mean
@@ -138,19 +145,16 @@ class Translation(_Trained):
             return torch.stack([of(m).mean() for m in maps]).mean()
         return of(torch.stack([m.mean(1) for m in maps]).mean(0)).mean()
 
-    def step(self, name, loss):
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad()
-        loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
-        optimiser.step()
-
 
 class Autoencoding(_Trained):
     """The baselines of Section 3.3: segmentation, and the reconstruction of all images beside it ("AE baseline").
 
     G           `models.translator.Autoencoder`; without g_rec: "Only segmentation"
-    optimisers  of G
+    optimisers  `{"G": of G}`
     weights     of the two losses, `rec` and `seg`, 1 in the paper
+
+    A batch without masks leaves the decoder that segments as it is; in the released code momentum and weight decay move
+    it even then.
     """
 
     def __init__(self, G, optimisers, weights=None, amp=False):
@@ -171,10 +175,7 @@ class Autoencoding(_Trained):
                 s, skips = s[k], [m[k] for m in skips]
             if len(k):
                 losses["loss_seg"] = soft_dice_loss(net.segment(s, skips)[:, 0].float(), batch["masks"])
-        optimiser = self.optimisers["G"]
-        optimiser.zero_grad()
-        sum(self.weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()).backward()
-        optimiser.step()
+        self.step("G", sum(self.weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()))
         return {name: losses.get(name, zero).detach() for name in ("loss_rec", "loss_seg")}
 
 

@@ -4,7 +4,8 @@
 Tables 2 to 9. The code has one convolution more before each decoder's last layer, whose kernel is 7 (not 3 or 5); a
 skip also from the encoder's full resolution; and maps the code to the norms' parameters (Eq. 5) without any ReLU, its
 two inner layers being one and the same. Both upsample in every layer of a decoder, the first one too: read literally,
-the tables would end at half the size.
+the tables would end at half the size. The last layer of the head that segments starts as all others do; in the code as
+torch has it.
 
 All norms are of one image, so that a batch is the same as its images one by one.
 """
@@ -227,6 +228,9 @@ class Translator(nn.Module):
     width     channels at full size: 32 with `levels=4` (48 x 48), 16 with `levels=5` (128 x 128, BraTS)
     adaptive  whether the norms for segmentation take their parameters from the code (Eq. 5: MNIST), or have their own
     separate  "sep dec": a decoder of its own for segmentation
+
+    All convolutions have spectral norm (Appendix A) but those of the head that segments and of the decoder of its own;
+    as released, "sep dec" spares the residual decoder's last one too.
     """
 
     def __init__(
@@ -249,8 +253,9 @@ class Translator(nn.Module):
         self.f = Encoder(in_channels, width, levels)
         self.g_com = Decoder(channels - self.unique, **common)
         self.g_res = Decoder(channels, kernel=5, short=False, segments=not separate, code=code, **common)
-        for network in (self.f, self.g_com, self.g_res):
-            with_spectral_norm(network)
+        head = self.g_res.classify if not separate else self.g_res.last if variant == "released" else None
+        for network, spared in ((self.f, None), (self.g_com, None), (self.g_res, head)):
+            with_spectral_norm(network, spared)
         self.g_seg = Decoder(channels, translates=False, segments=True, **common) if separate else None
 
     def split(self, s):
@@ -262,10 +267,9 @@ class Translator(nn.Module):
         return (self.g_seg or self.g_res)(s, skips, segment=True)
 
 
-def with_spectral_norm(network):
-    """`network` with all its convolutions normalised (Miyato et al. 2018) but those of the head that segments."""
-    head = getattr(network, "classify", None)
-    spared = set(head.modules()) if head is not None else set()
+def with_spectral_norm(network, spared=None):
+    """`network` with all its convolutions normalised (Miyato et al. 2018) but those of its part `spared`."""
+    spared = set(spared.modules()) if spared is not None else set()
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module not in spared:
             spectral_norm(module)
@@ -274,7 +278,8 @@ def with_spectral_norm(network):
 
 class Autoencoder(nn.Module):
     """The baselines of Section 3.3: an encoder, a decoder that segments and, unless `reconstructs` is False, one that
-    reconstructs its input without long skips. No spectral norm, as released."""
+    reconstructs its input without long skips. As released: without spectral norm, and the decoder that segments is that
+    of Table 3 (Section 3.3 speaks of the residual one's, Table 4)."""
 
     def __init__(self, in_channels=1, width=32, levels=4, reconstructs=True, variant="released"):
         super().__init__()
