@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]  # the repository, where it is one and not an installed package
+NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no data root
 
 
 def is_checkout():

@@ -27,13 +27,13 @@ from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms.heart import CLASSES, GRID, GROUPS, SPACING_MM
 from fewlabels.data.phantoms.heart import heart as phantom
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 __all__ = ["CLASSES", "PATIENTS", "check", "load", "phantom", "prepare", "splits", "to_native"]
 
 PATIENTS = tuple(f"patient{i:03}" for i in range(1, 101))
 
 FROM = "https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 SOURCES = {
     "acdc": "ACDC, official training set; cite Bernard et al. 2018",
     "acdc-unspaced": "ACDC, a copy with grey values scaled and its spacing lost, not the official files: not resampled "

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from fewlabels.data import half_slices, nifti, prepared
 from fewlabels.data.half_slices import SIDE
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 FROM = "https://www.med.upenn.edu/sbia/brats2017.html"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 SEQUENCES = {"brats": half_slices.SEQUENCES, "brats2015-2seq": half_slices.SEQUENCES[:2]}
 LABELS = {"brats": (0, 1, 2, 4), "brats2015-2seq": (0, 1, 2, 3, 4)}
 GRADES = ("HGG", "LGG")

@@ -26,6 +26,7 @@ from PIL import Image
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -33,7 +34,6 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE = "cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FROM = "https://www.cs.toronto.edu/~kriz/cifar.html, or `python -m fewlabels download cifar10 --data ...`"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 BATCHES = tuple(f"cifar-10-batches-py/{name}" for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"])
 BATCH = 10_000  # images in each
 

@@ -11,6 +11,7 @@ import numpy as np
 from fewlabels.data import prepared
 from fewlabels.data.phantoms.skin import CLASSES
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 DX = {name.lower(): name for name in CLASSES}  # what HAM10000_metadata.csv calls them
 
@@ -19,7 +20,6 @@ GROUPINGS, METADATA = "ISIC2018_Task3_Training_LesionGroupings.csv", "HAM10000_m
 FOLDERS = ("images", "HAM10000_images_part_1", "HAM10000_images_part_2")
 MASKS, MASK_ARCHIVE = "HAM10000_segmentations_lesion_tschandl", "lesion_masks.zip"
 FROM = "https://challenge.isic-archive.com/data/#2018 or https://doi.org/10.7910/DVN/DBW86T"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 ARRAYS = {"data", "ids", "labels", "lesions", "files", "offsets"}
 OF_MASKS = {"mask_files", "mask_offsets"}
 

@@ -29,6 +29,7 @@ from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms.chest import CLASSES
 from fewlabels.data.phantoms.chest import chest as phantom
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 __all__ = ["CLASSES", "IDS", "check", "load", "phantom", "prepare", "splits"]
 
@@ -147,7 +148,7 @@ def _read(root):
     """images `(n, 512, 512)` int16 0..4096 or uint8, labels and lungs uint8 alike, ids `(n,)`, data: a name."""
     if root is None:
         expected = f"the folder that holds jsrt/, or a prepared file (images: {IMAGES_FROM}; masks: {MASKS_FROM})"
-        raise BadInput("FEWLABELS_DATA (or --data, or make DATA=)", expected, "nothing")
+        raise BadInput(NOWHERE, expected, "nothing")
     root = Path(root)
     if not root.is_file():
         return _read_folder(root / "jsrt")

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 CLASSES = tuple("0123456789")
 SIDE = 28  # pixels
@@ -30,7 +31,6 @@ SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 FROM = f"{URL}, or `python -m fewlabels download mnist --data ...`"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 
 COUNTS = {"train": 60_000, "test": 10_000}
 PREFIX = {"train": "train", "test": "t10k"}  # what the official names begin with

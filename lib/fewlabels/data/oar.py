@@ -30,6 +30,7 @@ from fewlabels.data.phantoms import head_neck as phantoms
 from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
 from fewlabels.data.phantoms.head_neck import head_neck as phantom
 from fewlabels.errors import BadInput
+from fewlabels.paths import NOWHERE
 
 __all__ = ["CLASSES", "TEST", "check", "load", "phantom", "prepare", "splits", "to_native"]
 
@@ -43,7 +44,6 @@ TRAIN = 38
 TEST = tuple(f"0522c{i:04}" for i in (555, 576, 598, 659, 661, 667, 669, 708, 727, 746))
 IGNORED = {"openkbp-for-pddca": {"PTV56", "PTV63", "PTV70"}}  # targets of the therapy; PDDCA has nothing but its organs
 FROM = "https://www.imagenglab.com/newsite/pddca/"
-NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no root
 SOURCES = {
     "pddca": "PDDCA, the MICCAI 2015 head-and-neck challenge; cite Raudaschl et al. 2017",
     "openkbp-for-pddca": "OpenKBP (MIT), not PDDCA: other patients, other organs, coarser voxels: stands in for PDDCA; "
