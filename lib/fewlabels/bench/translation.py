@@ -47,33 +47,35 @@ class OneByOne(Translation):
 
 
 def pairs(device, quick, queued):
-    """Ours beside one pass a set of images; on CUDA in bfloat16 too. A target is in none of the papers."""
+    """Ours beside one pass a set of images, and beside concatenated skips (Section 3.4); on CUDA in bfloat16 too. A
+    target is in none of the papers."""
     profile = "paper" if device == "cuda" else "lite"
     _, config = params.load(CHECKOUT / f"params/mnist/{profile}.yaml")
     config = config.model_copy(update=SMALL if quick else {})
     n, k = config.batch_size, max(config.labelled_in_batch, 1)
 
-    def make(ours_amp, peer):
+    def step(batch, row="Proposed", amp=False, kind=Translation):
+        method = mnist.network(config.model_copy(update={"amp": amp}), mnist.Run(row, "48-simple", 0), device)
+        method = kind(method.G, method.D, method.optimisers, method.weights, method.variant, method.amp)
+        return lambda: (method.training_step(batch)["loss_rec"],)
+
+    def make(ours, peer):
         def made():
             torch.manual_seed(0)
             batch = {"presence": torch.rand(n, 1, 48, 48), "absence": torch.rand(n, 1, 48, 48)}
             batch |= {"masks": torch.rand(k, 48, 48) > 0.9, "labelled": torch.arange(k)}
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            steps = []
-            for amp, kind in ((ours_amp, Translation), (False, peer)):
-                run = mnist.Run("Proposed", "48-simple", 0)
-                method = mnist.network(config.model_copy(update={"amp": amp}), run, device)
-                parts = (method.G, method.D, method.optimisers, method.weights, method.variant, method.amp)
-                method = kind(*parts)
-                steps.append(lambda method=method: (method.training_step(batch)["loss_rec"],))
-            return steps
+            return step(batch, **ours), step(batch, **peer)
 
         return made
 
     row = {"case": f"J: training step, translation, 48 px, width {config.width}, batch {n}", "device": device}
     row |= {"tolerance": None, "queued": queued, "threads": config.threads, "images": 2 * n}
     row["note"] = f"mnist/{profile}.yaml; a run of the paper has {ITERATIONS:,} iterations; images/s of the peer"
-    found = [Pair(work="float32", peer="a pass a set of images, as released", make=make(False, OneByOne), **row)]
+    found = [
+        Pair(work="float32", peer="a pass a set of images, as released", make=make({}, {"kind": OneByOne}), **row),
+        Pair(work="float32", peer="concatenated skips", make=make({}, {"row": "Proposed (concat)"}), **row),
+    ]
     if device == "cuda":
-        found.append(Pair(work="bfloat16", peer="float32", make=make(True, Translation), **row))
+        found.append(Pair(work="bfloat16", peer="float32", make=make({"amp": True}, {}), **row))
     return found
