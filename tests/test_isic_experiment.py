@@ -230,6 +230,9 @@ def test_cells_of_figure_3():
     assert "| Comb |" in text
     assert "**0.650" in text
     assert "Data: x." in text
+    assert "Fast AA" not in text  # has no row
+    text = tables(tiny(folds=[0]), scores_of(values | {("Fast AA", SMALL, 0, 0): 0.5}))["figure3_left"][1]("Data: x.")
+    assert "Fast AA: 3 trials." in text
 
 
 def test_a_sweep_and_its_report(cohort, tmp_path):

@@ -17,6 +17,16 @@ sns.set_theme(
 )
 
 
+def finished(figure, title, ncols, **despine):
+    """A figure with its title and, below all panels, one legend of whatever is named in any of them."""
+    found = [axis.get_legend_handles_labels() for axis in figure.axes]
+    named = {name: handle for pair in found for handle, name in zip(*pair, strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=ncols, frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure, **despine)
+    return figure
+
+
 def picture(axis, image, labels=None, title="", **options):
     """One image `(H, W)` in grey with the outlines of its integer label map, one colour a class."""
     axis.imshow(image, **{"cmap": "gray", "interpolation": "nearest"} | options)
@@ -97,17 +107,13 @@ def learning_curves(histories, title=""):
             frame = pd.DataFrame(history)
             axis.plot(frame["step"], frame[key], color=colour, label=name)
         axis.set(xlabel="step of stage 2", ylabel=label)
-    handles, names = axes[-1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure, title, len(histories))
 
 
 def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
     """One panel a structure, or whatever a column is: each row's value of ours (filled, ± sd) and of the paper (open).
 
-    `table` as `tables.beside_paper` gives it; `spread`: of what the sd is.
+    `table` as `tables.beside_paper` gives it; `spread`: of what the sd is. Axes end where scores do, at 1 or 100 %.
     """
     rows = list(dict.fromkeys(table["row"]))
     figure, [axes] = plt.subplots(
@@ -122,25 +128,18 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
         part = table[table["column"] == column].set_index("row").reindex(rows)
         y, ours, paper = np.arange(len(rows)), part["ours_mean"].notna(), part["paper_mean"].notna()
         style = {"color": COLOURS[0], "marker": "o", "linestyle": "", "capsize": 2, "markersize": 4}
-        axis.errorbar(
-            part["ours_mean"][ours],
-            y[ours],
-            xerr=part["ours_sd"][ours].fillna(0),
-            label=f"ours, ± sd of {spread}",
-            **style,
-        )
+        sd, label = part["ours_sd"][ours].fillna(0), f"ours, ± sd of {spread}"
+        drawn = axis.errorbar(part["ours_mean"][ours], y[ours], xerr=sd, label=label, **style)
+        drawn.lines[0].set_clip_on(False)  # a marker at an end is whole, a bar goes no further
         if paper.any():
             style = {"color": "grey", "marker": "D", "linestyle": "", "fillstyle": "none", "label": "in the paper"}
-            axis.plot(part["paper_mean"][paper], y[paper], **style)
+            axis.plot(part["paper_mean"][paper], y[paper], clip_on=False, **style)
         axis.grid(axis="y", linewidth=0.4)
-        axis.set(xlabel=xlabel, yticks=y, yticklabels=rows)
+        left, right = axis.get_xlim()
+        axis.set_xlim(max(left, 0), min(right, 100 if "%" in xlabel else 1))
+        axis.set(xlabel=xlabel, yticks=y, yticklabels=rows, ylim=(len(rows) - 0.4, -0.6))
         axis.set_title(column, fontsize=8)
-    axes[0].invert_yaxis()
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure, title, 2)
 
 
 def against_amplitude(scores, title=""):
@@ -159,7 +158,9 @@ def against_amplitude(scores, title=""):
     shares = runs["images"].isin([names["folding"], names["excluded"]])
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
     style = {"x": "amplitude", "y": "value", "markers": True, "errorbar": "sd", "err_style": "bars"}
-    sns.lineplot(runs[~shares], hue="method", style="images", ax=axes[0], **style)
+    line = runs[~shares].groupby(["method", "images"]).ngroup()
+    beside = runs["amplitude"] * 1.04 ** (line - line.max() / 2)  # so that bars do not hide each other
+    sns.lineplot(runs[~shares].assign(amplitude=beside), hue="method", style="images", ax=axes[0], **style)
     runs.loc[shares, "value"] *= 100
     sns.lineplot(runs[shares], hue="images", style="images", ax=axes[1], palette=[COLOURS[2], COLOURS[3]], **style)
     axes[1].get_legend().set_title("")
@@ -207,11 +208,7 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
         axis.set_xticklabels(methods, rotation=30, ha="right", fontsize=8)
         axis.set_title(transform, fontsize=9)
     np.atleast_1d(axes)[0].set_ylabel(ylabel)
-    handles, names = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure, title, len(modes) + 1)
 
 
 def training_and_validation(histories, title=""):
@@ -226,11 +223,7 @@ def training_and_validation(histories, title=""):
             axis.plot(frame["step"], frame[validation], color=colour, linestyle="--", label=f"{name}, validation")
     for axis, label in zip(axes, panels, strict=True):
         axis.set(xlabel="step", ylabel=label)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(histories), frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure, title, len(histories))
 
 
 def by_volumes(table, structures, title=""):
@@ -250,28 +243,19 @@ def by_volumes(table, structures, title=""):
         for i, n in enumerate(volumes):
             part = table[table["column"] == f"{structure}, {n}"]
             place = part["row"].map(rows.index) + (i - (len(volumes) - 1) / 2) * 0.3
-            style = {"color": COLOURS[i], "marker": "os"[i % 2], "linestyle": "", "capsize": 2, "markersize": 4}
-            label = f"ours, {n} volume{'s' * (n != '1')} (± sd of runs)"
-            axis.errorbar(part["ours_mean"], place, xerr=part["ours_sd"].fillna(0), label=label, **style)
-            style = {"marker": "D", "linestyle": "", "fillstyle": "none", "label": f"in the paper, {n}"}
-            axis.plot(part["paper_mean"], place, color=COLOURS[i], **style)
+            if part["ours_mean"].notna().any():  # or the legend would name what is not there
+                style = {"color": COLOURS[i], "marker": "os"[i % 2], "linestyle": "", "capsize": 2, "markersize": 4}
+                label = f"ours, {n} volume{'s' * (n != '1')} (± sd of runs)"
+                drawn = axis.errorbar(part["ours_mean"], place, xerr=part["ours_sd"].fillna(0), label=label, **style)
+                drawn.lines[0].set_clip_on(False)
+            if part["paper_mean"].notna().any():
+                style = {"marker": "D", "linestyle": "", "fillstyle": "none", "label": f"in the paper, {n}"}
+                axis.plot(part["paper_mean"], place, color=COLOURS[i], **style)
         axis.grid(axis="y", linewidth=0.4)
-        axis.set(xlabel="Dice", xlim=(0, 1), yticks=range(len(rows)), yticklabels=rows)
+        axis.set(xlabel="Dice", xlim=(0, 1), xticks=[0, 0.5, 1])
+        axis.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.4, -0.6))
         axis.set_title(structure, fontsize=8)
-    axes[0].invert_yaxis()
-    handles, names = axes[0].get_legend_handles_labels()
-    shown = [k for k, name in enumerate(names) if name != "in the paper, 3"]  # there are none
-    figure.legend(
-        [handles[k] for k in shown],
-        [names[k] for k in shown],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-    )
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure)
-    return figure
+    return finished(figure, title, 3)
 
 
 def challenge(histories, title=""):
@@ -287,6 +271,7 @@ def challenge(histories, title=""):
     size = (2.9 * len(shown), 2.2 * rows + 0.5)
     figure, axes = plt.subplots(rows, len(shown), figsize=size, squeeze=False, sharex=True, layout="constrained")
     lines = {"as it is": ("clean", 7), "G's": ("{}", 3), "random, same RMS": ("random_{}", 0)}
+    units = {"affine": "half sides", "deformation": "half sides", "appearance": "of intensities 0 to 1"}
     for of_kind, (kind, names) in zip(axes.T, shown.items(), strict=True):
         for axis, name in zip(of_kind, names, strict=False):
             frame = pd.DataFrame(histories[name])
@@ -296,13 +281,9 @@ def challenge(histories, title=""):
             rms.plot(frame["step"], frame[f"rms_{kind}"], color="grey", linestyle=":", label="RMS (right)")
             rms.tick_params(labelsize=7, colors="grey")
             rms.set_ylim(bottom=0)
+            rms.set_ylabel(f"RMS ({units[kind]})", fontsize=7, color="grey")
             axis.set_title(f"{name}: {kind}", fontsize=8)
         of_kind[-1].set_xlabel("step")
     for axis in axes[:, 0]:
         axis.set_ylabel("loss of T")
-    found = [axis.get_legend_handles_labels() for axis in figure.axes]
-    labels = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    sns.despine(figure, right=False)
-    return figure
+    return finished(figure, title, 4, right=False)

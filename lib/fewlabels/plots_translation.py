@@ -3,26 +3,30 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm
 
 from fewlabels.plots import COLOURS
 
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 1}
-SIGNED = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}  # residuals: red adds, blue takes away
+SIGNED = {"cmap": "RdBu_r"}  # residuals: red adds, blue takes away; `rows` finds the range
 
 
 def rows(images, titles=None, size=0.9, title="", **options):
     """A row of pictures for each entry of `{label: (images (n, H, W), GREY or SIGNED or other options)}`.
 
-    `titles` of the columns; `options` go into every picture.
+    `titles` of the columns; `options` go into every picture. All residuals have one range and a colour bar: they are
+    small, and would be blank in that of the images.
     """
+    largest = [float(abs(pictures).max()) for pictures, look in images.values() if look == SIGNED]
+    norm = CenteredNorm(halfrange=max(largest, default=0) or 1)
     n = max(len(pictures) for pictures, _ in images.values())
     height, width = next(iter(images.values()))[0].shape[1:]
-    wide = size * width / max(width, height)
-    figure, axes = plt.subplots(
-        len(images), n, figsize=(wide * n + 1.3, size * height / max(width, height) * len(images) + 0.35),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+    wide, high = (size * length / max(width, height) for length in (width, height))
+    full = (wide * n + 1.3 + 0.7 * bool(largest), high * len(images) + 0.35)
+    figure, axes = plt.subplots(len(images), n, figsize=full, squeeze=False, layout="constrained")
     for of_row, (label, (pictures, look)) in zip(axes, images.items(), strict=True):
+        look = look | ({"norm": norm} if look == SIGNED else {})
         for axis, picture in zip(of_row, pictures, strict=False):
             axis.imshow(picture, **{"interpolation": "nearest"} | look | options)
         for axis in of_row:
@@ -31,6 +35,10 @@ def rows(images, titles=None, size=0.9, title="", **options):
         of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     for axis, name in zip(axes[0], titles or [], strict=False):
         axis.set_title(name, fontsize=7)
+    if largest:
+        bar = figure.colorbar(ScalarMappable(norm, SIGNED["cmap"]), ax=axes, shrink=min(1, 3 / len(images)), pad=0.02)
+        bar.set_label("residual (intensity, as the images')", fontsize=7)
+        bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=8)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return figure

@@ -66,15 +66,21 @@ def _line(row):
 
 
 def figure(speed):
-    """Ratios on a logarithmic axis: a column a device, a panel a case, a line a peer; ticks mark the targets."""
+    """Ratios on a logarithmic axis: a column a device, a panel a case, a line a peer; ticks mark the targets.
+
+    Works that have no colour of their own, parts of training steps, have a line each, and are named.
+    """
     import matplotlib.pyplot as plt
 
     from fewlabels.plots import COLOURS
 
     speed = speed[speed["state"] == MEASURED].assign(kind=speed["work"].str.removeprefix("draw, "))
+    other = ~speed["kind"].isin(WORKS)
+    named = other & (other.groupby([speed["case"], speed["device"]]).transform("sum") > 1)
+    speed["line"] = speed["peer"].where(~named, speed["peer"] + " / " + speed["work"])
     styles = {FORWARD: (COLOURS[0], "o", -0.22), IMAGE: (COLOURS[1], "s", 0), BOTH: (COLOURS[2], "D", 0.22)}
     columns = [[*part.groupby("case", sort=False)] for _, part in speed.groupby("device", sort=False)]
-    lines = [[part["peer"].nunique() + 2.2 for _, part in panels] for panels in columns]  # a title takes 2.2
+    lines = [[part["line"].nunique() + 2.2 for _, part in panels] for panels in columns]  # a title takes 2.2
     tallest = max(map(sum, lines))
     size = (7.2 if len(columns) == 1 else 5.6 * len(columns), 0.165 * tallest + 0.9)
     figure = plt.figure(figsize=size, layout="constrained")
@@ -99,7 +105,7 @@ def figure(speed):
         for kind, (colour, marker, _) in styles.items()
     ]
     handles.append(
-        plt.Line2D([], [], color="black", marker="^", markersize=3.6, linestyle="", label="step / its fields")
+        plt.Line2D([], [], color="black", marker="^", markersize=3.6, linestyle="", label="as row or panel says")
     )
     handles.append(plt.Line2D([], [], color="black", marker="|", markersize=7, linestyle="", label="target"))
     figure.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=7, columnspacing=1)
@@ -109,14 +115,17 @@ def figure(speed):
 def _panel(axis, part, styles):
     import seaborn as sns
 
-    names = list(dict.fromkeys(part["peer"]))
+    names = list(dict.fromkeys(part["line"]))
     for row in part.itertuples():
         colour, marker, shift = styles.get(row.kind, ("black", "^", 0))
-        y = names.index(row.peer) + shift
+        y = names.index(row.line) + shift
         axis.plot([row.ratio_p10, row.ratio_p90], [y, y], color=colour, linewidth=1)
         axis.plot(row.ratio, y, marker=marker, color=colour, markersize=3.6, linestyle="")
         if row.target:
             axis.plot(aimed(row.target), y, marker="|", color="black", markersize=7, markeredgewidth=1.4)
+        if row.kind not in styles and row.line == row.peer:
+            place = {"xy": (0.995, 0.06), "xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+            axis.annotate(f"ours: {row.work}", **place, fontsize=5.5, color="dimgrey")
     axis.axvline(1, color="grey", linewidth=0.7, zorder=0)
     axis.grid(axis="x", linewidth=0.3)
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))

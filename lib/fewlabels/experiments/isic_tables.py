@@ -52,4 +52,4 @@ def of_search(config, rows):
         else "fixed"
     )
     said = {"RandAug": f"N and M {grid}", "Fast AA": f"{config.policy_trials} trials"}
-    return "; ".join(f"{row}: {how}" for row, how in said.items() if row in rows) + "." * bool(rows & {*said})
+    return " ".join(f"{row}: {how}." for row, how in said.items() if row in rows)

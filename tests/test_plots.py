@@ -1,0 +1,80 @@
+"""What figures name and how far their axes reach."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewlabels import plots, plots_translation
+from fewlabels.bench import report
+from fewlabels.bench.timing import COLUMNS, MEASURED
+
+METRICS = ("miou", "validation_miou", "folding", "excluded")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plots.plt.close("all")
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=["row", "column", "ours_mean", "ours_sd", "paper_mean"])
+
+
+def names(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_legend_names_what_is_drawn_only():
+    figure = plots.by_volumes(table([("A", "RV, 1", None, None, 0.6), ("A", "RV, 3", 0.3, 0.1, None)]), ["RV", "RV"])
+    assert names(figure) == ["in the paper, 1", "ours, 3 volumes (± sd of runs)"]
+
+
+@pytest.mark.parametrize(("unit", "top"), [("IoU (%)", 100), ("Dice", 1)])
+def test_axes_end_where_scores_do_and_rows_keep_off_them(unit, top):
+    rows = [("A", "Lungs", 0.97 * top, 0.1 * top, None), ("B", "Lungs", 0.04 * top, 0.1 * top, 0.5 * top)]
+    [axis] = plots.by_structure(table(rows), ["Lungs"], xlabel=unit).axes
+    assert axis.get_xlim() == (0, top)
+    bottom, highest = axis.get_ylim()
+    assert bottom > 1
+    assert highest < 0
+
+
+def test_the_rms_has_the_unit_of_its_kind():
+    history = [{"step": s, "loss_of_clean": 1.0} for s in (1, 2)]
+    for kind in ("affine", "deformation", "appearance"):
+        history = [e | {f"loss_of_{kind}": 1.0, f"loss_of_random_{kind}": 1.0, f"rms_{kind}": 0.1} for e in history]
+    found = [axis.get_ylabel() for axis in plots.challenge({"Comb": history}).axes]
+    assert found[3:] == ["RMS (half sides)", "RMS (half sides)", "RMS (of intensities 0 to 1)"]
+
+
+def test_lines_of_amplitudes_lie_beside_one_another():
+    rows = [(a, m, k, n) for a in (1.0, 4.0) for m in ("Baseline", "SemiTC") for k in (0, 1) for n in METRICS]
+    scores = pd.DataFrame(rows, columns=["amplitude", "method", "split", "metric"]).assign(value=0.5, labels=5, seed=0)
+    scores = scores.assign(subject="all", structure="all")
+    axis = plots.against_amplitude(scores).axes[0]
+    places = {float(line.get_xdata()[0]) for line in axis.lines if len(line.get_xdata())}
+    assert len([place for place in places if place < 2]) == 4
+
+
+def test_residuals_have_one_range_and_a_colour_bar():
+    small, smaller = np.full((2, 8, 8), -0.2), np.full((2, 8, 8), 0.1)
+    signed, grey = plots_translation.SIGNED, plots_translation.GREY
+    figure = plots_translation.rows({"x": (small, grey), "a": (small, signed), "b": (smaller, signed)})
+    *pictures, bar = figure.axes
+    limits = [axis.images[0].get_clim() for axis in pictures]
+    assert np.allclose(limits[2:], (-0.2, 0.2))
+    assert limits[:2] == [(0, 1)] * 2
+    assert bar.get_ylabel()
+    assert len(plots_translation.rows({"x": (small, grey)}).axes) == 2  # no bar
+
+
+def test_parts_of_a_step_have_a_line_each_in_the_benchmarks_figure():
+    numbers = {"ratio": 20.0, "ratio_p10": 18.0, "ratio_p90": 22.0, "target": "", "device": "cpu", "state": MEASURED}
+    rows = [{"case": "G", "peer": "the step", "work": work} | numbers for work in ("noise", "shift")]
+    rows += [{"case": "H", "peer": "the whole", "work": "its fields"} | numbers]
+    figure = report.figure(pd.DataFrame(rows, columns=COLUMNS))
+    assert [t.get_text() for axis in figure.axes for t in axis.get_yticklabels()] == [
+        "the step / noise", "the step / shift", "the whole",
+    ]  # fmt: skip
+    assert [text.get_text() for text in figure.axes[1].texts] == ["ours: its fields"]
