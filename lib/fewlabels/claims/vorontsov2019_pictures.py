@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from fewlabels.claims.paired import LEAST, absent, mean, minus, paired, passes, tested
+from fewlabels.experiments.translation_rows import ABLATIONS, METHODS
+from fewlabels.experiments.translation_tables import SKIP_ROWS, TASKS
 from fewlabels.ledger import DIGITS, Verdict, greater, verdict
 
 __all__ = [f"vorontsov_{number}" for number in (12, 13, 14, 16)]
-SIMPLE, HARD, LARGE, BRATS = "48-simple", "48-hard", "128", "brats"
-SEG, AE, PROPOSED, SEPARATE = "Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)"
-CONCAT, SUM, NO_SKIP, NO_CYCLE = (f"Proposed ({ablation})" for ablation in ("concat", "sum", "no skip", "no cycle"))
-SKIPS = {"Compress": PROPOSED, "Concat": CONCAT, "Sum": SUM, "No skip": NO_SKIP}  # rows of Table 1b
+SIMPLE, HARD, LARGE, BRATS = TASKS
+SEG, AE, PROPOSED, SEPARATE = METHODS
+CONCAT, SUM, NO_SKIP, NO_CYCLE = ABLATIONS
+SKIPS = {name: row for row, name in SKIP_ROWS.items()}  # rows of Table 1b
 PARTS = (  # of claim 16: what, metric, and which row is said to have more of it than which
     ("skips speed training", "steps_to_90", ((NO_SKIP, PROPOSED),)),
     ("skips better images", "reconstruction", ((NO_SKIP, PROPOSED),)),
