@@ -25,7 +25,7 @@
 import sys
 
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
-    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+    sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -243,3 +243,26 @@ plt.show()
 # NBVAL_CHECK_OUTPUT
 print(sum(parameter.numel() for parameter in UNet().parameters()), "parameters at full width")
 print(tuple(cohort.images.shape), cohort.classes)
+
+# %% [markdown]
+# ## Your own images
+# `TransformationConsistency` is the paper's SemiTC. It needs no parameter file, but any network that segments, here a
+# U-Net (sides multiples of 8), and how transforms are drawn. Images are `(N, C, H, W)`, here random numbers; the first
+# of them have class masks `(k, H, W)`. How large the fields should be is for validation data to say.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+torch.manual_seed(0)
+size, classes = (96, 128), 3
+images, labels = torch.rand(6, 1, *size), torch.randint(classes, (2, *size))  # yours
+
+sigma = 0.2 * size[0]
+alpha = 0.03 * size[0] / gaussian_field_rms(size, 1.0, sigma)  # rms of each component: 3 % of the height
+network = UNet(1, classes, width=8, levels=4)
+method = TransformationConsistency(
+    network, torch.optim.Adam(network.parameters(), lr=0.001), draw=lambda n: draw_transforms(n, size, alpha, sigma)
+)
+for _ in range(2):
+    losses = method.training_step({"images": images, "labels": labels})
+print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
+print("prediction:", list(method.predict(images).shape))

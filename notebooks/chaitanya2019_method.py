@@ -30,7 +30,7 @@
 import sys
 
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
-    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+    sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -64,6 +64,8 @@ figure = plots.pictures(cohort.images[labelled[:12], 0], cohort.labels[labelled[
 # ## Eq. 4 on one batch
 # The affine field $a$ and the generated $v$ become one field, `compose(a, v)`, so that the image is interpolated once;
 # labels follow as soft one-hot maps. Half of S's batch is affine, half generated. What a fresh generator does is noise.
+# $v$ is in pixels of the paper's grid, 224 a side, so that its numbers compare; images here have 64, to which
+# `method.unit` takes it: 1 px of 224 is 0.29 of a pixel.
 
 # %%
 torch.manual_seed(seed)
@@ -79,7 +81,7 @@ def next_batch():
 batch = next_batch()
 loss_task, loss_adv, loss_big, x_g = method.losses(batch["images"], batch["labels"], batch["real"])
 total = loss_task + config.lambda_adv * loss_adv + config.lambda_big * loss_big
-print(f"L_S = {float(loss_task):.3f}, -log D = {float(loss_adv):.3f}, L_big = {float(loss_big):.2f} px; "
+print(f"L_S = {float(loss_task):.3f}, -log D = {float(loss_adv):.3f}, L_big = {float(loss_big):.2f} px of 224; "
       f"Eq. 4: {float(total):.3f}; Eq. 6: {float(method.loss_D(x_g, batch['real'])):.3f}")  # fmt: skip
 
 # %% [markdown]
@@ -116,17 +118,18 @@ for name in rows.GENERATORS:
         trained[title] = method
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
 for title, curve in curves.items():
     smooth = curve.rolling(15, min_periods=1).mean()
     style = {"color": plots.COLOURS[0 if "V" in title else 3], "linestyle": "--" if "no" in title else "-"}
     axes[0].plot(smooth["loss_task"], label=title, **style)
     axes[1].plot(smooth["loss_adv"], **style)
-    axes[2].plot(-curve["loss_big"] / (1 if "V" in title else 0.1), **style)
-labels = ("task loss L_S", "-log D of generated images", "mean |v| (px), 10 mean |ΔI|")
+    axes[2 if "V" in title else 3].plot(-curve["loss_big"], **style)
+labels = ("task loss L_S", "-log D of generated images", "mean |v| (px of 224)", "mean |ΔI| (intensity)")
 for axis, label in zip(axes, labels, strict=True):
     axis.set(xlabel="step", ylabel=label)
-axes[2].set_ylim(bottom=0)
+for axis in axes[2:]:
+    axis.set_ylim(bottom=0)
 figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 plots.sns.despine(figure)
 
@@ -159,7 +162,8 @@ figure = plots.pictures(torch.cat(images)[:, 0], torch.cat(masks), titles, colum
 
 # %% [markdown]
 # The fields themselves: where $v$ fetches each pixel from (every fourth line), and $\Delta I$ (blue darker, red
-# brighter). Above as Eq. 4 has them, below without the task's gradient.
+# brighter; of intensities that are 0 at the 2nd and 1 at the 98th percentile of the volume). Above as Eq. 4 has them,
+# below without the task's gradient.
 
 # %%
 figure, axes = plt.subplots(2, 6, figsize=(9.6, 3.6), layout="constrained")
@@ -186,9 +190,10 @@ with torch.no_grad():
     for title, method in trained.items():
         field = method.G(x, torch.randn(len(x), Z))
         size = field.abs().mean(1)
+        of = "v, px of 224" if "V" in title else "ΔI, intensity"
         found[title] = {
-            "mean size": float(size.mean()),
-            "sd over z": float(field.unflatten(0, (10, -1)).std(0).mean()),
+            f"mean size ({of})": float(size.mean()),
+            f"sd over z ({of})": float(field.unflatten(0, (10, -1)).std(0).mean()),
             "size at the heart / elsewhere": float(size[y > 0].mean() / size[y == 0].mean()),
             "pixels folded": float((jacobian_determinant(method.unit * field) <= 0).float().mean())
             if "V" in title
@@ -201,3 +206,42 @@ pd.DataFrame(found).T.style.set_uuid("changes").format(precision=3, na_rep="")
 with_gradient = norms.loc[["GD", "GI"], "L_S"] > 0
 without = norms.loc[["GD (no task gradient)", "GI (no task gradient)"], "L_S"] == 0
 print(f"the task reaches both generators: {bool(with_gradient.all())}; neither, as released: {bool(without.all())}")
+
+# %% [markdown]
+# ## Your own images
+# No parameter file is needed: three networks, any loss, an affine augmentation and how masks follow. Images are
+# `(N, C, H, W)` with sides that are multiples of 32, here random numbers, and class masks `(N, H, W)`. First $G_V$
+# learns, with images without masks beside; then a fresh S learns from what `Augmentation` makes with it. For $G_I$:
+# `"intensity"`, and `recolour=lambda x, z: x + G(x, z)`. For classification targets stay: `move_targets=lambda y, u: y`.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from functools import partial
+
+from torch.nn.functional import cross_entropy
+
+from fewlabels.augment import random_affine
+from fewlabels.methods.consistency import transform_labels
+from fewlabels.methods.task_driven import Augmentation, AugmentedTraining, TaskDriven
+from fewlabels.models.discriminators import Discriminator
+from fewlabels.models.generators import Generator
+from fewlabels.models.unet import BilinearUNet
+
+torch.manual_seed(0)
+size, classes = (64, 96), 3
+images, labels = torch.rand(4, 1, *size), torch.randint(classes, (4, *size))  # yours
+real = torch.cat([images, torch.rand(4, 1, *size)])  # with those that have no masks
+
+S, G = BilinearUNet(1, classes, width=8), Generator(size, "deformation", 1, width=8)
+draw_affine, move_targets = partial(random_affine, size=size), partial(transform_labels, classes=classes, order=1)
+learning = TaskDriven(S, G, Discriminator(size, 1, width=8), "deformation", cross_entropy, draw_affine, move_targets)
+for _ in range(2):
+    losses = learning.training_step({"images": images, "labels": labels, "real": real})
+print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
+
+S, augment = BilinearUNet(1, classes, width=8), Augmentation(draw_affine, move_targets, deform=G.eval())
+method = AugmentedTraining(S, torch.optim.Adam(S.parameters(), lr=0.001), cross_entropy, augment)
+for _ in range(2):
+    losses = method.training_step({"images": images, "labels": labels})
+print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
+print("prediction:", list(method.predict(images).shape))

@@ -31,7 +31,7 @@
 import sys
 
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
-    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+    sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -197,3 +197,35 @@ pd.DataFrame(where).T.style.set_uuid("where").format(precision=2)
 # NBVAL_CHECK_OUTPUT
 print([*losses])
 print(len(norms), kinds)
+
+# %% [markdown]
+# ## Your own images
+# No parameter file is needed. T is any network with batch norms (afterwards `auxbn.without_auxiliary(T)` is what it
+# was), the loss any loss; a batch is a multiple of four parts. Here random numbers and class masks `(N, H, W)`, which
+# follow by nearest neighbour; for classification leave `move_targets` out. `most` bounds $G_D$ and $G_I$. The same in
+# 3-D: three lengths in `size`, `PooledDiscriminator(3, ...)`.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from fewlabels.methods.adversarial import RegularisedAdversarial
+from fewlabels.models.auxbn import with_auxiliary
+from fewlabels.models.discriminators import PooledDiscriminator
+from fewlabels.models.generators import AugmentationGenerator
+from fewlabels.models.unet import UNet
+from fewlabels.warps import warp
+
+torch.manual_seed(0)
+size, classes = (64, 96), 3
+images, labels = torch.rand(8, 1, *size), torch.randint(classes, (8, *size))  # yours
+
+T = with_auxiliary(UNet(1, classes, width=8, levels=4), 3)
+G = [AugmentationGenerator(size, kind, 1, width=8, most=0.2) for kind in ("affine", "deformation", "appearance")]
+D = PooledDiscriminator(2, 1, width=8)
+networks = {"T": T, "G": torch.nn.ModuleList(G), "D": D}
+optimisers = {name: torch.optim.Adam(network.parameters(), lr=0.0002) for name, network in networks.items()}
+move_targets = lambda y, u: warp(y[:, None], u, order=0, mode="border")[:, 0]  # noqa: E731
+method = RegularisedAdversarial(T, G, D, F.cross_entropy, optimisers, move_targets)
+for _ in range(2):
+    losses = method.training_step({"images": images, "labels": labels, "real": images})
+print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
+print("prediction:", list(method.predict(images).shape))

@@ -29,7 +29,7 @@
 import sys
 
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
-    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+    sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import pandas as pd
 import torch

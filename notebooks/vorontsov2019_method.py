@@ -31,14 +31,15 @@
 import sys
 
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
-    get_ipython().run_line_magic("pip", "install --quiet --no-deps /content/fewlabels")  # noqa: F821
+    sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import tempfile
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from fewlabels import metrics, params, plots_translation
+from fewlabels import metrics, params, plots, plots_translation
 from fewlabels.experiments import mnist as experiment
 from fewlabels.experiments import translation_training as training
 from fewlabels.experiments.translation_rows import Batches
@@ -107,7 +108,7 @@ for name, loss in losses.items():
     weighted = method.weights[name.removeprefix("loss_")] * loss
     for label, network in networks.items():
         found = torch.autograd.grad(weighted, list(network.parameters()), retain_graph=True, allow_unused=True)
-        norms[name, label] = float(sum(g.square().sum() for g in found if g is not None)) ** 0.5
+        norms[name.replace("loss", "L"), label] = float(sum(g.square().sum() for g in found if g is not None)) ** 0.5
 pd.Series(norms).unstack().style.set_uuid("norms").format(precision=3)
 
 # %% [markdown]
@@ -130,13 +131,28 @@ for step in range(1, steps + 1):
         pictures[f"y_seg, step {step}"] = (method.predict(x_P)[:, 0], grey)
 figure = plots_translation.rows({"x_P": (x_P[:, 0], grey)} | pictures | {"mask": (y, grey)}, size=0.75)
 
+# %% [markdown]
+# The losses, means over ten steps, without their $\lambda$: the masks' (Eq. 8), three of reconstruction (Eq. 9 to 11),
+# and both sides of the game (Eq. 12), in which G wants D's output on made images high.
+
 # %%
 frame = pd.DataFrame(history).set_index("step").rolling(10).mean()
-axes = frame.plot(subplots=True, layout=(2, 3), figsize=(8.5, 3.6), legend=False, title=list(frame.columns), lw=1)
-for axis in axes.flat:
-    axis.title.set_fontsize(8)
+panels = {
+    "loss_seg": ("$L_{seg}$ (best: -1)", "minus soft Dice of $y_{seg}$"),
+    "loss_rec": ("$L_{rec}$: $x_{PP}$ to $x_P$, $x_{AA}$ to $x_A$", "mean |difference|, sum of 2"),
+    "loss_lat": ("$L_{lat}$: codes of made images, to those used", "mean |difference|, sum of 4"),
+    "loss_cyc": ("$L_{cyc}$: $x_{APA}$ to $x_A$", "mean |difference|"),
+    "loss_adv": ("$L_{adv}$ of G", "minus D's output, sum of 2"),
+    "loss_D": ("$L_{adv}$ of D: hinge", "of real and made, sum of 4"),
+}
+figure, axes = plt.subplots(2, 3, figsize=(9.0, 4.2), sharex=True, layout="constrained")
+for axis, (name, (title, label)) in zip(axes.flat, panels.items(), strict=True):
+    axis.plot(frame[name], linewidth=1)
+    axis.set_title(title, fontsize=8)
+    axis.set_ylabel(label, fontsize=8)
+for axis in axes[1]:
     axis.set_xlabel("step")
-axes[0, 0].figure.tight_layout()
+plots.sns.despine(figure)
 
 # %% [markdown]
 # ## Presence to absence, and back
@@ -171,3 +187,32 @@ print(f"{len(train.labelled)} of {len(train.presence)} training images have a ma
       set(train.kinds[train.labelled].tolist()) == {9})  # fmt: skip
 print("reconstruction falls:", history[-1]["loss_rec"] < history[0]["loss_rec"] / 2)
 print("segmentation is better than chance:", better > 2 * float(y.float().mean()))
+
+# %% [markdown]
+# ## Your own images
+# No parameter file is needed. Images `(N, C, H, W)` within -1 to 1 (decoders end in tanh), here random numbers: some
+# known to show the target, some known not to, and masks `(k, H, W)` of a few of the former. This G is for images of one
+# size; `adaptive=False` takes any, as on BraTS. Without any mask it still trains, all but the segmentation.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from fewlabels.methods.translation import Translation
+from fewlabels.models.discriminators import MultiScaleDiscriminator
+from fewlabels.models.translator import Translator
+
+torch.manual_seed(0)
+size = (64, 96)
+presence, absence = 2 * torch.rand(2, 6, 1, *size) - 1  # yours
+labelled, masks = torch.tensor([0, 3]), torch.rand(2, *size) > 0.9  # which of `presence` have a mask, and these masks
+
+G = Translator(size, in_channels=1, width=4, levels=4)
+D = torch.nn.ModuleDict({domain: MultiScaleDiscriminator(1, [16, 32, 64]) for domain in "AP"})
+optimisers = {
+    name: torch.optim.Adam(network.parameters(), lr=0.0001, betas=(0.5, 0.999), amsgrad=True)
+    for name, network in {"G": G, "D": D}.items()
+}
+method = Translation(G, D, optimisers)
+for _ in range(2):
+    losses = method.training_step({"presence": presence, "absence": absence, "labelled": labelled, "masks": masks})
+print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
+print("prediction:", list(method.predict(presence).shape))

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewlabels import params
+from fewlabels import params, plots
 from fewlabels.experiments import acdc, brats, cifar10, isic, jsrt, mnist, oar
+from fewlabels.files import palette
 from fewlabels.notebooks import execute, parameters, shrink
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -140,3 +141,23 @@ def test_pictures_are_stored_with_a_palette_and_look_the_same():
     assert notebook.cells[0].outputs[1].text == "words"
     shrink(notebook)  # once more changes nothing
     assert notebook.cells[0].outputs[0]["data"]["image/png"] == after
+
+
+def test_a_palette_keeps_the_colours_of_thin_lines_beside_a_grey_picture():
+    figure, axis = plots.plt.subplots(figsize=(4, 4))
+    grey = np.linspace(0, 1, 200) + np.random.default_rng(0).normal(0, 0.1, (200, 200))
+    plots.picture(axis, grey)
+    for i, colour in enumerate(plots.OUTLINES):
+        axis.plot([10, 190], [10 + 18 * i, 16 + 18 * i], color=colour, linewidth=1.2)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    plots.plt.close(figure)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+        for png in (file.getvalue(), palette(file.getvalue()))
+    )
+    for colour in np.round(np.array(plots.OUTLINES) * 255):
+        of_line = (before == colour).all(-1)
+        assert of_line.sum() > 100
+        assert np.abs(after[of_line] - colour).max() <= 4
+    assert np.abs(after - before).mean() < 3

@@ -455,6 +455,33 @@ def test_without_the_adversarial_term_d_is_left_alone(kind):
     assert not method.optimiser_D.state
 
 
+@pytest.mark.parametrize("warm_up", [0, 1])
+@KINDS
+def test_without_the_adversarial_term_no_d_is_needed(kind, warm_up):
+    """Nor real images; and with the same random fields all else is as with an idle D."""
+    S, G, D = real_networks(kind)
+    draw, b, ends = drawing(size=(32, 32), dtype=torch.float32), small_batch(), []
+    for nets in (copy.deepcopy([S, G, D]), [*copy.deepcopy([S, G]), None]):
+        method = method_of(nets, kind, draw_affine=draw, lam_adv=0.0, warm_up=warm_up)
+        torch.manual_seed(0)
+        records = [method.training_step({k: b[k] for k in b if k != "real" or nets[2]}) for _ in range(3)]
+        ends.append((method, records))
+    (_, records), (method, without) = ends
+    assert records == without
+    assert {name.split(".")[0] for name in method.network.state_dict()} == {"S", "G"}
+    for one, other in zip((method.S, method.G), (ends[0][0].S, ends[0][0].G)):
+        assert same(one.state_dict(), other.state_dict())
+    again = method_of([*real_networks(kind, seed=1)[:2], None], kind, draw_affine=draw, lam_adv=0.0, warm_up=warm_up)
+    again.load_state_dict(through_a_file(method.state_dict()))
+    assert again.step == 3
+    assert same(again.network.state_dict(), method.network.state_dict())
+
+
+def test_an_adversarial_term_without_d_is_refused():
+    with pytest.raises(ValueError, match=r"^D: expected a discriminator where lam_adv is not 0, found None$"):
+        method_of([*networks("intensity")[:2], None], "intensity")
+
+
 def test_all_are_in_training_mode_after_a_prediction():
     method = small_method("deformation")
     method.predict(small_batch()["images"])
@@ -973,7 +1000,7 @@ def test_the_auc_of_a_fresh_discriminator(apart, low, high):
 
 
 def test_what_is_hidden_in_neither_batch_is_a_coin_toss():
-    D, x = judge(), torch.zeros(10, 1, 2, 3)
+    D, x = nn.Sequential(nn.Flatten(), nn.Linear(6, 1), nn.Flatten(0)), torch.zeros(10, 1, 2, 3)  # D(0): the same bits
     assert realism_auc(D, torch.optim.SGD(D.parameters(), 0.1), lambda: x, lambda: x, x, x[:4], steps=3) == 0.5
 
 

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewlabels.methods.resumable import Resumable
-from fewlabels.methods.task_driven import predict
+from fewlabels.methods.resumable import Resumable, predict
 from fewlabels.warps import warp
 
 
@@ -44,7 +43,7 @@ class RegularisedAdversarial(Resumable):
     G             generators (`models.generators.AugmentationGenerator`), one for each part of a batch but the first
     D             images -> logits `(N,)` of being real, shared by all generators; None: "w/o discriminator"
     task_loss     L: (output of T, targets) -> scalar; any task
-    optimisers    of T, of all G and of D
+    optimisers    `{"T": of T, "G": of all G, "D": of D}`, the last only where there is D; each over all its parameters
     move_targets  (targets, fields `(N, D, *size)` in pixels) -> targets of the warped images; None for classification.
                   Without gradient: G is to challenge T by its images, not by their labels
     lam, gamma    lambda and gamma of Eq. 5

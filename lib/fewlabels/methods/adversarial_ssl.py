@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewlabels.methods.resumable import Resumable, predict
+
 
 class PairDiscriminator(nn.Module):
     """D: class probabilities `(N, classes, H, W)` and their images `(N, in_channels, H, W)` -> logits `(N, 2)`.
@@ -58,7 +60,7 @@ class PairDiscriminator(nn.Module):
         return self.judge(self.from_map(probabilities) + self.from_image(images))
 
 
-class AdversarialSegmentation:
+class AdversarialSegmentation(Resumable):
     """S and D, trained in turn.
 
     network                  S: images `(N, C, H, W)` -> logits `(N, classes, H, W)`
@@ -71,7 +73,7 @@ class AdversarialSegmentation:
                              (30,000 steps; its t grows by 150 every 150 steps, ours with each)
     """
 
-    PARTS = ("network", "optimiser", "discriminator", "discriminator_optimiser")  # what has a state
+    STATE = ("network", "optimiser", "discriminator", "discriminator_optimiser", "step")
 
     def __init__(
         self, network, optimiser, discriminator, discriminator_optimiser, task_loss, semi_supervised,
@@ -132,17 +134,6 @@ class AdversarialSegmentation:
         truth = torch.arange(len(images), device=images.device) < references
         return F.cross_entropy(self.discriminator(probabilities, images), truth.long())
 
-    @torch.no_grad()
     def predict(self, images, batch_size=8):
         """Class probabilities `(N, classes, H, W)`."""
-        self.network.eval()
-        return torch.cat([self.network(part).softmax(1) for part in images.split(batch_size)])
-
-    def state_dict(self):
-        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        return parts | {"step": self.step}
-
-    def load_state_dict(self, state):
-        for name in self.PARTS:
-            getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
+        return predict(self.network, images, batch_size)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from fewlabels.losses import kl_divergence, mean_squared_error, soft_jaccard, symmetric_kl
+from fewlabels.methods.resumable import Resumable, predict
 from fewlabels.warps import align, gaussian_field, inside, warp
 
 DISTANCES = {
@@ -52,7 +53,7 @@ def reached(field, error):
     return inside(field) & (error <= REACHED)
 
 
-class TransformationConsistency:
+class TransformationConsistency(Resumable):
     """The Siamese network of Figure 1 and its mini-batch objective, Eq. 1.
 
     network        images `(N, C, H, W)` -> logits `(N, classes, H, W)`; both branches are one forward pass, and one
@@ -66,6 +67,8 @@ class TransformationConsistency:
                    paper's Section 3) or "printed" (the formula of its Section 2: gradients warped by t1 o t2^-1)
     stop_gradient  the ablation the paper argues against: the first branch is a fixed target
     """
+
+    STATE = ("network", "optimiser")
 
     def __init__(
         self, network, optimiser, draw, lam=1.0, order=0, distance="jaccard", gradient="adjoint", stop_gradient=False
@@ -110,18 +113,9 @@ class TransformationConsistency:
         self.optimiser.step()
         return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "excluded": excluded}
 
-    @torch.no_grad()
     def predict(self, images, batch_size=8):
         """Class probabilities `(N, classes, H, W)` of undeformed images."""
-        self.network.eval()
-        return torch.cat([self.network(part).softmax(1) for part in images.split(batch_size)])
-
-    def state_dict(self):
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        return predict(self.network, images, batch_size)
 
 
 class _PrintedGradient(torch.autograd.Function):
@@ -137,7 +131,7 @@ class _PrintedGradient(torch.autograd.Function):
         return warp(grad, ctx.saved_tensors[0], order=0), None, None
 
 
-class PredictionConsistency:
+class PredictionConsistency(Resumable):
     """The classifier of Malfliet & Bakker 2021 and its objective on a batch B of which B_l has labels:
 
         L(theta) = L_S(theta) + lambda L_C(theta)                                                              (Eq. 1)
@@ -153,6 +147,8 @@ class PredictionConsistency:
     kl_clip                  probabilities below it are clipped before the logarithm (Keras: 1e-7), see `kl_divergence`
     symmetric_supervised_kl  L_S is symmetric too, as the report's text (not its code) says
     """
+
+    STATE = ("network", "optimiser")
 
     def __init__(
         self, network, optimiser, transform, lam=1.0,
@@ -205,10 +201,3 @@ class PredictionConsistency:
         """Class probabilities `(N, classes)` of images as they are."""
         self.network.eval()
         return torch.cat([self.log_probabilities(part).exp() for part in images.split(batch_size)])
-
-    def state_dict(self):
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])

@@ -1,14 +1,39 @@
-"""The state of a method with several optimisers: all that training needs to go on exactly."""
+"""What methods have in common: the state, all that training needs to go on exactly, and prediction."""
+
+import torch
 
 
 class Resumable:
-    """For methods with a `network`, a module that holds all that is trained, and `optimisers` by name."""
+    """For methods with a `network`, a module that holds all that is trained.
+
+    `STATE` names the attributes that have a state: modules and optimisers, dicts of them, plain values.
+    """
+
+    STATE = ("network", "optimisers")
 
     def state_dict(self):
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"network": self.network.state_dict(), "optimisers": optimisers}
+        return {name: _state(getattr(self, name)) for name in self.STATE}
 
     def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        for name in self.STATE:
+            part = getattr(self, name)
+            if isinstance(part, dict):
+                for key, inner in part.items():
+                    inner.load_state_dict(state[name][key])
+            elif hasattr(part, "load_state_dict"):
+                part.load_state_dict(state[name])
+            else:
+                setattr(self, name, state[name])
+
+
+def _state(part):
+    if isinstance(part, dict):
+        return {key: _state(inner) for key, inner in part.items()}
+    return part.state_dict() if hasattr(part, "state_dict") else part
+
+
+@torch.no_grad()
+def predict(network, images, batch_size):
+    """Class probabilities `(N, classes, ...)` of images `(N, C, *size)` as they are, by a network that makes logits."""
+    network.eval()
+    return torch.cat([network(part).softmax(1) for part in images.split(batch_size)])

@@ -19,38 +19,47 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewlabels.augment import mixup
+from fewlabels.methods.resumable import Resumable, predict
 from fewlabels.models.generators import Z
 from fewlabels.warps import compose, warp
 
 
-class TaskDriven:
+class TaskDriven(Resumable):
     """S, G and D of Figure 1 and the training that ends in a generator (Section 2, "Optimization Sequence").
 
     S              images -> whatever `task_loss` takes
     G              (images, z `(N, 100)`) -> v `(N, D, *size)` or Delta I `(N, C, *size)`: `models.generators`
-    D              images -> logits `(N,)` of being real; unused where lam_adv is 0
+    D              images -> logits `(N,)` of being real; where lam_adv is 0 unused, and may be None
     kind           what G makes: "deformation" or "intensity"
     task_loss      L_S: (output of S, targets) -> scalar; any task, also classification
     draw_affine    n -> n fields `(n, D, *size)`: the affine augmentation of every image, real ones for D included
-    move_targets   (labels, fields) -> targets of the warped images, differentiable where that is meant
+    move_targets   (labels, fields) -> targets of the warped images. Masks `(N, *size)`: `partial(transform_labels,
+                   classes=classes, order=1)` of `methods.consistency`, soft one-hot maps `(N, classes, *size)` with a
+                   gradient in the field (order 0: none); classification: `lambda y, u: y`
     lam_adv, lam_big  0 and 0: without the regulariser
     unit           pixels of this grid to one of v's: size / 224 has v in pixels of the paper's grid
     warm_up        first steps, in which S alone learns, from affine images
     task_gradient  False: as in the release, L_S has no gradient in w_G
 
-    G sees the affine image; the generated one is the original warped once, by both fields.
+    G sees the affine image; the generated one is the original warped once, by both fields. Raises ValueError without D
+    where lam_adv is not 0.
     """
+
+    STATE = ("network", "optimiser", "optimiser_D", "step")
 
     def __init__(
         self, S, G, D, kind, task_loss, draw_affine, move_targets,
         lam_adv=1.0, lam_big=0.001, unit=1.0, warm_up=0, task_gradient=True, learning_rate=0.001,
     ):  # fmt: skip
-        self.S, self.G, self.D, self.network = S, G, D, nn.ModuleDict({"S": S, "G": G, "D": D})
+        if D is None and lam_adv:
+            raise ValueError("D: expected a discriminator where lam_adv is not 0, found None")
+        self.S, self.G, self.D = S, G, D
+        self.network = nn.ModuleDict({"S": S, "G": G} | ({"D": D} if D is not None else {}))
         self.kind, self.task_loss, self.draw_affine, self.move_targets = kind, task_loss, draw_affine, move_targets
         self.lam_adv, self.lam_big, self.unit = lam_adv, lam_big, unit
         self.warm_up, self.task_gradient, self.step = warm_up, task_gradient, 0
         self.optimiser = torch.optim.Adam([*S.parameters(), *G.parameters()], lr=learning_rate)
-        self.optimiser_D = torch.optim.Adam(D.parameters(), lr=learning_rate)
+        self.optimiser_D = torch.optim.Adam(D.parameters(), lr=learning_rate) if D is not None else None
 
     @property
     def warming_up(self):
@@ -87,7 +96,7 @@ class TaskDriven:
         return F.softplus(logits[: len(x_g)]).mean() + F.softplus(-logits[len(x_g) :]).mean()
 
     def training_step(self, batch):
-        """One step on `images` `(B, C, *size)` with `labels`, and as many images `real` of p(x)."""
+        """One step on `images` `(B, C, *size)` with `labels`, and as many images `real` of p(x), without D none."""
         self.network.train()
         self.step += 1
         x, y = batch["images"], batch["labels"]
@@ -96,7 +105,7 @@ class TaskDriven:
             loss_task = self.task_loss(self.S(warp(x, a)), self.move_targets(y, a))
             _descend(self.optimiser, loss_task)
             return {"loss_task": loss_task.detach()}
-        real = warp(batch["real"], self.draw_affine(len(batch["real"])))
+        real = warp(batch["real"], self.draw_affine(len(batch["real"]))) if self.D is not None else None
         loss_task, loss_adv, loss_big, x_g = self.losses(x, y, real)
         _descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
         losses = {"loss_task": loss_task.detach(), "loss_adv": loss_adv.detach(), "loss_big": loss_big.detach()}
@@ -109,15 +118,6 @@ class TaskDriven:
     def predict(self, images, batch_size=20):
         """Class probabilities of images as they are."""
         return predict(self.S, images, batch_size)
-
-    def state_dict(self):
-        optimisers = {"optimiser": self.optimiser.state_dict(), "optimiser_D": self.optimiser_D.state_dict()}
-        return {"network": self.network.state_dict(), **optimisers, "step": self.step}
-
-    def load_state_dict(self, state):
-        for name in ("network", "optimiser", "optimiser_D"):
-            getattr(self, name).load_state_dict(state[name])
-        self.step = state["step"]
 
 
 class Augmentation:
@@ -156,7 +156,7 @@ class Augmentation:
         return x, y
 
 
-class AugmentedTraining:
+class AugmentedTraining(Resumable):
     """S trained on what an `Augmentation` makes of labelled images: Eq. 2.
 
     network    S
@@ -164,6 +164,8 @@ class AugmentedTraining:
     task_loss  L_S
     augment    (images, labels) -> (images, targets)
     """
+
+    STATE = ("network", "optimiser")
 
     def __init__(self, network, optimiser, task_loss, augment):
         self.network, self.optimiser, self.task_loss, self.augment = network, optimiser, task_loss, augment
@@ -180,21 +182,8 @@ class AugmentedTraining:
         """Class probabilities of images as they are."""
         return predict(self.network, images, batch_size)
 
-    def state_dict(self):
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
 
 def _descend(optimiser, loss):
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
-
-
-@torch.no_grad()
-def predict(network, images, batch_size):
-    network.eval()
-    return torch.cat([network(part).softmax(1) for part in images.split(batch_size)])
