@@ -123,7 +123,7 @@ figure = plots_translation.rows({sequences[0]: (x[:, 0], window), "mask": (y, pl
 # | networks | Tables 2 to 9 | the released code's (`variant: released`): one more convolution and a last one of 7 x 7 in decoders, every layer of a decoder upsamples, a linear map in place of the MLP |
 # | latent loss | six terms (Eq. 10) | four, two of which are over the whole code |
 # | hinge loss | of an image's mean | of each place of D's maps |
-# | spectral norm | "applied to all networks" | not to baselines, `sep dec`'s decoder and the head that segments |
+# | spectral norm | "applied to all networks" | not to baselines, the head that segments, `sep dec`'s decoder and, there, the residual's last layer |
 # | weight decay | not said | 0.0001 |
 # | number of runs | not said | three |
 # %% [markdown]

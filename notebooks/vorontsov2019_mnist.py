@@ -120,7 +120,7 @@ for task in shown:
 # | networks | Tables 2 to 9 | the released code's (`variant: released`): one more convolution and a last one of 7 x 7 in decoders, every layer of a decoder upsamples, a linear map in place of the MLP |
 # | latent loss | six terms (Eq. 10) | four, two of which are over the whole code |
 # | hinge loss | of an image's mean | of each place of D's maps |
-# | spectral norm | "applied to all networks" | not to baselines, `sep dec`'s decoder and the head that segments |
+# | spectral norm | "applied to all networks" | not to baselines, the head that segments, `sep dec`'s decoder and, there, the residual's last layer |
 # | weight decay | not said | 0.0001 |
 # | number of runs | not said | three |
 # %% [markdown]
@@ -181,13 +181,14 @@ for task in shown:
         figure.savefig(temporary, format="png")
 
 # %% [markdown]
-# What was measured of that, means over runs: `removed`, the share of the digit's intensity that translation takes out;
-# `residual_dice`, the residual's Dice with the mask at its best threshold; `residual_share`, how much of its energy lies
-# near the mask (`mask_share`: were it spread evenly); `diversity` and `entropy` of what is put into images without a
-# digit.
+# What was measured of that, means over runs: `removed`, how much translation takes out of what clutter leaves to be seen
+# of a digit (1: all); `residual_dice`, the residual's Dice at its best threshold with that part of the mask;
+# `residual_share`, how much of its energy lies near the mask (`mask_share`: were it spread evenly); of what is put into
+# images without a digit, `diversity`, `entropy` of the digits it looks like, and `zeros`, how often that is a 0.
 
 # %%
-picture = ["removed", "residual_dice", "residual_share", "mask_share", "reconstruction", "diversity", "entropy"]
+picture = ["removed", "residual_dice", "residual_share", "mask_share", "reconstruction"]
+picture += ["diversity", "entropy", "zeros"]
 measured = scores[scores["metric"].isin(picture)]
 measured.pivot_table(index=["task", "method"], columns="metric", values="value")[picture].style.set_uuid(
     "measures"
