@@ -41,6 +41,8 @@ def rows(images, titles=None, size=0.9, title="", **options):
         bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=8)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once: with so many panels that takes longer than to draw them
     return figure
 
 
