@@ -76,7 +76,8 @@ def test_a_step_of_a_classifier_says_its_pace(speed):
 def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
     [of_step] = speed[speed["case"].str.startswith("H") & (speed["device"] == "cpu")].to_dict("records")
     images = float(of_step["note"].split("; ")[-1].removesuffix(" images/s").replace(",", ""))
-    assert images == pytest.approx(4_000 / float(of_step["peer_ms"]), rel=0.01)
+    pace = 4_000 / float(of_step["peer_ms"])
+    assert images == pytest.approx(pace, abs=0.5 + 0.001 * pace)  # a whole number
     assert float(of_step["ratio"]) > 1
 
 
