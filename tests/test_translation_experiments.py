@@ -738,6 +738,23 @@ def test_a_run_on_brains_stopped_and_resumed_ends_in_the_same_bits(method, brain
     assert json.dumps(brats.run(config, run, brains, tmp_path / "halted")) == json.dumps(through)
 
 
+def test_patients_without_healthy_half_slices_are_named_where_they_are_needed(brains):
+    split = brats.brats.splits(brains, tiny_brats().label_share)
+    for part in ("test", "validation"):
+        ids = set(getattr(split, part))
+        keep = [i for i, name in enumerate(brains.ids) if name not in ids or brains.labels[i].any()]
+        without = replace(
+            brains, images=brains.images[keep], labels=brains.labels[keep],
+            ids=tuple(brains.ids[i] for i in keep), groups=tuple(brains.groups[i] for i in keep),
+        )  # fmt: skip
+        if part == "validation":
+            assert len(brats.parts_of(tiny_brats(), without)["validation"].absence) == 0
+            continue
+        with pytest.raises(BadInput, match="test, half-slices of .*: expected some without a tumour, found none") as e:
+            brats.parts_of(tiny_brats(), without)
+        assert all(name.split("/")[0] in str(e.value) for name in ids)
+
+
 def test_a_copy_with_two_sequences_runs(brains, tmp_path):
     meta = brains.meta | {"sequences": brains.meta["sequences"][:2]}
     two = replace(brains, images=brains.images[:, :2].contiguous(), meta=meta)

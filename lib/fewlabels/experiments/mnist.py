@@ -80,6 +80,7 @@ def load(config, root=None):
 
 
 def splits(config, cohort):
+    """Which source digits are for which part."""
     return cluttered_mnist.splits(cohort, config.label_share, config.validation_sources)
 
 

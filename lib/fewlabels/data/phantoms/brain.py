@@ -22,6 +22,7 @@ from scipy.interpolate import CubicSpline
 
 from fewlabels.data.cohort import Cohort
 from fewlabels.data.half_slices import SEQUENCES, SIDE, domains_of, half_name, halves, standardised
+from fewlabels.data.phantoms.shapes import bell, tube
 from fewlabels.errors import BadInput
 
 SOURCE = "synthetic brain MR with tumours (fewlabels.data.phantoms.brain)"
@@ -162,7 +163,7 @@ def _pia(rng, f, skull):
     for side in (-1, 1):
         insula = rng.normal(0, (3, 2, 1), (5, 3)) + ((2, -22, 62), (3, -19, 48), (3, -3, 41), (6, 14, 43), (11, 26, 60))
         insula = CubicSpline(range(5), insula * (0.35, 1, 1))(np.linspace(0, 4, 9))
-        pia = np.minimum(pia, -_tube(f._replace(z=0.35 * f.z, x=side * f.x), insula, [0.5] * 9))
+        pia = np.minimum(pia, -tube(f._replace(z=0.35 * f.z, x=side * f.x), insula, [0.5] * 9))
     return pia
 
 
@@ -176,8 +177,8 @@ def _inner(rng, paint, f, smooth):
         trigone = ((15, 26, 18 + horn), (5, 36, 26 + horn), (3, 54, 24))
         body, trigone = (np.array(points) + rng.normal(0, 0.8, (len(points), 3)) for points in (body, trigone))
         trigone[0] = body[-1]
-        lateral = _tube(g, body, wide * np.array((2.5, 5.5, 6.0, 6.0, 6.0))) + rough
-        lateral = np.maximum(lateral, _tube(g, trigone, wide * np.array((6.0, 5.0, 1.0))) + rough)
+        lateral = tube(g, body, wide * np.array((2.5, 5.5, 6.0, 6.0, 6.0))) + rough
+        lateral = np.maximum(lateral, tube(g, trigone, wide * np.array((6.0, 5.0, 1.0))) + rough)
         ventricles = np.maximum(ventricles, np.minimum(lateral, g.x - 1))  # the septum lies between
         for centre, radii in (
             ((4, 9, 10.5), (11, 15, 9)),  # thalamus
@@ -187,9 +188,9 @@ def _inner(rng, paint, f, smooth):
             ((0, -1, 20.5), (7, 9, 3.5)),
         ):
             paint(_ball(g, np.array(centre) + rng.normal(0, 0.6, 3), radii) + rough, "nuclei", 0.9, soft=1.5)
-        choroid.append(_tube(g, trigone[:2] + (0, 2, 0), [2.2, 2.4]) + rough)
+        choroid.append(tube(g, trigone[:2] + (0, 2, 0), [2.2, 2.4]) + rough)
         near = np.exp(-np.clip(-lateral, 0, None) / rng.uniform(2, 4)) * (np.abs(g.x - 12) < 40)
-        caps = np.maximum(caps, near * np.maximum(_bell(g.y + 36, 7), _bell(g.y - 54, 9)))
+        caps = np.maximum(caps, near * np.maximum(bell(g.y + 36, 7), bell(g.y - 54, 9)))
     paint(99.0, "spot", np.clip(caps, 0, 1) * rng.uniform(0.4, 0.95))
     third = np.minimum(rng.uniform(1.0, 2.2) * wide - np.abs(f.x), 13 - np.hypot(f.y - 6, f.z + 3))
     ventricles = np.maximum(ventricles, third)
@@ -281,19 +282,3 @@ def _ball(f, centre, radii):
     """Depth inside an ellipsoid; exact on its axes only."""
     away = (((axis - c) / r) ** 2 for axis, c, r in zip(f, centre, radii))
     return float(np.mean(radii)) * (1 - np.sqrt(sum(away)))
-
-
-def _tube(f, points, radii):
-    """Depth inside a round tube along a polyline, its radius linear between the points."""
-    depth = None
-    for p, q, r, s in zip(points, points[1:], radii, radii[1:]):
-        along, away = np.float32(q) - np.float32(p), [axis - np.float32(a) for axis, a in zip(f, p)]
-        t = np.clip(sum(a * b for a, b in zip(away, along)) / float(along @ along), 0, 1)
-        part = float(r) + t * float(s - r) - np.sqrt(sum((a - t * b) ** 2 for a, b in zip(away, along)))
-        depth = part if depth is None else np.maximum(depth, part)
-    return depth
-
-
-def _bell(distance, width):
-    """1 in the middle, falling as a Gaussian."""
-    return np.exp(-0.5 * (distance / width) ** 2)

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from fewlabels.data.cohort import Cohort
 from fewlabels.data.phantoms import head_neck_anatomy as anatomy
+from fewlabels.data.phantoms.shapes import bell
 from fewlabels.errors import BadInput
 from fewlabels.warps import control_to_dense, random_control
 
@@ -139,15 +140,13 @@ def _frame(rng, spacing, size):
 
 def _artefacts(rng, hu, f):
     """Beam hardening between the petrous bones, streaks from fillings in two of five patients, quantum noise."""
-    hu -= rng.uniform(2, 10) * anatomy.bell(f.z - 3, 6) * anatomy.bell(f.y - 3, 7) * anatomy.bell(f.x, 45)
+    hu -= rng.uniform(2, 10) * bell(f.z - 3, 6) * bell(f.y - 3, 7) * bell(f.x, 45)
     for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):
         z, y, x = -64 + rng.uniform(-6, 6), rng.uniform(-80, -50), rng.choice([-1, 1]) * rng.uniform(16, 28)
         radius, angle = np.hypot(f.y - y, f.x - x), np.arctan2(f.y - y, f.x - x)
         rays = np.cos(rng.integers(5, 9) * angle + rng.uniform(0, 6)) + np.cos(13 * angle + rng.uniform(0, 6))
-        streaks = rng.uniform(80, 250) * rays * np.exp(-radius / 50) * anatomy.bell(f.z - z, 6)
+        streaks = rng.uniform(80, 250) * rays * np.exp(-radius / 50) * bell(f.z - z, 6)
         hu += np.where(hu > -900, streaks, 0.4 * streaks)
         hu += 3000 * np.clip(0.5 + (4 - np.hypot(radius, f.z - z)) / 4, 0, 1)
     noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape, np.float32), (0, 0.6, 0.6))
-    hu += (
-        rng.uniform(6, 16) * noise / noise.std() * (1 + 0.5 * anatomy.bell(f.z + 120, 30))
-    )  # more between the shoulders
+    hu += rng.uniform(6, 16) * noise / noise.std() * (1 + 0.5 * bell(f.z + 120, 30))  # more between the shoulders

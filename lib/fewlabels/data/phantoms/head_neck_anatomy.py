@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewlabels.data.phantoms.shapes import tube
+
 
 class Frame(NamedTuple):
     """Where each voxel lies in the patient's frame, float32 `(Z, Y, X)` each, mm."""
@@ -39,10 +41,10 @@ def mandible(rng, sides):
     depths = []
     for f in sides:
         depths += [
-            _tube(f, body, (thick, thick, 0.95 * thick, 0.8 * thick), (thick / half_height, 1, 1)),
-            _tube(f, ramus, (4.0, 3.8, 3.2), (1, 4 / half_width, 1)),
-            _tube(f, [(-20, -9, 50 * wide), (-5, -7, 50 * wide)], (4.5, 6)),  # condyle
-            _tube(f, [(-28, -27, 48 * wide), (-10, -31, 47 * wide)], (4, 2.5)),  # coronoid process
+            tube(f, body, (thick, thick, 0.95 * thick, 0.8 * thick), (thick / half_height, 1, 1)),
+            tube(f, ramus, (4.0, 3.8, 3.2), (1, 4 / half_width, 1)),
+            tube(f, [(-20, -9, 50 * wide), (-5, -7, 50 * wide)], (4.5, 6)),  # condyle
+            tube(f, [(-28, -27, 48 * wide), (-10, -31, 47 * wide)], (4, 2.5)),  # coronoid process
         ]
     return np.maximum.reduce(depths)
 
@@ -55,7 +57,7 @@ def brain(rng, f, sides):
     scale = rng.normal(1, 0.05)
     path = [(31, 3, 0), (20, 3, 0), (7, 1, 0), (-6, 7, 0), (-18, 13, 0), (-31, 18, 0)]
     radii = np.array([13, 13.5, 15, 12, 8, 7]) * scale
-    stem = np.minimum(_tube(f, path, radii, (1, 1.22, 1)), np.minimum(33 - f.z, f.z + 33))
+    stem = np.minimum(tube(f, path, radii, (1, 1.22, 1)), np.minimum(33 - f.z, f.z + 33))
     basal = _ball(f, (29, -14, 0), (10, 14, 17))
     cistern = np.maximum(np.minimum(stem + 5, 12 - f.y - 0.2 * f.z), basal)  # in front of the stem
     cistern = np.maximum(cistern, _ball(f, (2, 22, 0), (9, 4, 7)))  # and behind it the fourth ventricle
@@ -69,10 +71,10 @@ def body(rng, paint, f, sides, brain, mandible, rough):
     fat = rng.uniform(0, 7)
     face = _ball(f, (-32, -28, 0), (84, 68 + 0.4 * fat, 64 + 0.5 * fat))
     cheeks = [_ball(s, (-40, -12, 40), (52, 52, 32 + fat)) for s in sides]
-    neck = _tube(f, [(-20, 32, 0), (-90, 24, 0), (-200, 22, 0)], (52, 52 + fat, 58 + fat), (1, 1, 0.94))
+    neck = tube(f, [(-20, 32, 0), (-90, 24, 0), (-200, 22, 0)], (52, 52 + fat, 58 + fat), (1, 1, 0.94))
     shoulders = np.minimum(_ball(f, (-290, 30, 0), (140, 90, 230)), 60)
     brow = _ball(f, (14, -50, 0), (36, 43, 64))
-    nose = _tube(f, [(12, -86, 0), (-22, -98, 0)], (6, 10))
+    nose = tube(f, [(12, -86, 0), (-22, -98, 0)], (6, 10))
     ears = [_ball(s, (0, 8, 80), (28, 14, 6)) for s in sides]
     skin = np.maximum.reduce([brain + 13, face, *cheeks, mandible + 9 + 0.5 * fat, neck, shoulders, brow, nose, *ears])
     rest = np.minimum(3.5 - np.abs(skin + 9), f.y - 52)  # a shell behind the head
@@ -88,29 +90,29 @@ def neck(rng, paint, f, sides, skin, rough):
     paint(np.minimum(skin - rng.uniform(6, 11), 24 - f.z) + 2.5 * rough[2] - 1.5 * np.abs(rough[3]), muscle)
     vessels = rng.uniform(50, 210)  # with contrast medium or without
     for s in sides:
-        paint(_tube(s, [(-12, 18, 52), (-90, 0, 46), (-190, -22, 20)], (9, 11, 9)) + 1.5 * rough[2], muscle)
-        paint(_tube(s, [(-25, 0, 30), (-200, -8, 27)], (12, 12)), rng.uniform(-100, -70))  # the carotid space's fat
-        paint(_tube(s, [(-20, -1, 27), (-200, -10, 22)], (3.6, 4.2)), vessels)
-        paint(_tube(s, [(-20, 6, 31), (-200, -4, 31)], (4.5, 6)), 0.9 * vessels)
+        paint(tube(s, [(-12, 18, 52), (-90, 0, 46), (-190, -22, 20)], (9, 11, 9)) + 1.5 * rough[2], muscle)
+        paint(tube(s, [(-25, 0, 30), (-200, -8, 27)], (12, 12)), rng.uniform(-100, -70))  # the carotid space's fat
+        paint(tube(s, [(-20, -1, 27), (-200, -10, 22)], (3.6, 4.2)), vessels)
+        paint(tube(s, [(-20, 6, 31), (-200, -4, 31)], (4.5, 6)), 0.9 * vessels)
     spine = [(-26, 5, 0), (-90, 2, 0), (-140, 6, 0), (-230, 34, 0)]
     behind = [(z, y + 18, x) for z, y, x in spine]
-    paint(_tube(f, spine, (22, 22, 24, 24), (1, 1.3, 0.8)), muscle)
-    paint(np.minimum(_tube(f, behind, (14, 14, 13, 13), (1, 1.1, 0.8)), -24 - f.z), rng.uniform(500, 700))
+    paint(tube(f, spine, (22, 22, 24, 24), (1, 1.3, 0.8)), muscle)
+    paint(np.minimum(tube(f, behind, (14, 14, 13, 13), (1, 1.1, 0.8)), -24 - f.z), rng.uniform(500, 700))
     for s in sides:  # articular pillars
-        paint(np.minimum(_tube(s, [(z, y + 9, 19) for z, y, _ in spine], (8, 8, 8, 8)), -26 - s.z), 550)
+        paint(np.minimum(tube(s, [(z, y + 9, 19) for z, y, _ in spine], (8, 8, 8, 8)), -26 - s.z), 550)
     pitch = rng.uniform(16, 19)
     disc = np.abs((f.z / pitch) % 1 - 0.5) * pitch - 2.2
-    paint(np.minimum(_tube(f, spine, (9, 9, 10, 11), (1, 1.1, 0.8)), disc), rng.uniform(350, 500))
-    spinous = _tube(f, [(z, y + 34, x) for z, y, x in spine], (4, 5, 5, 6), (1, 0.35, 1))
+    paint(np.minimum(tube(f, spine, (9, 9, 10, 11), (1, 1.1, 0.8)), disc), rng.uniform(350, 500))
+    spinous = tube(f, [(z, y + 34, x) for z, y, x in spine], (4, 5, 5, 6), (1, 0.35, 1))
     paint(np.minimum(np.minimum(spinous, 2 * disc), -40 - f.z), 550)
-    paint(np.minimum(_tube(f, behind, (8.5, 8.5, 8.5, 8.5)), -24 - f.z), 10)
-    paint(np.minimum(_tube(f, behind, (5.5, 5.5, 5.5, 5.5), (1, 1.2, 0.9)), -24 - f.z), 34)
+    paint(np.minimum(tube(f, behind, (8.5, 8.5, 8.5, 8.5)), -24 - f.z), 10)
+    paint(np.minimum(tube(f, behind, (5.5, 5.5, 5.5, 5.5), (1, 1.2, 0.9)), -24 - f.z), 34)
     airway = [(-14, -22, 0), (-48, -18, 0), (-100, -21, 0), (-128, -25, 0), (-220, -12, 0)]
     wide = rng.uniform(0.8, 1.2)
-    tube = _tube(f, airway, (8, 6, 7, 7, 8), (1, 1, 0.55 / wide))
-    paint(tube + 4, muscle)
-    paint(np.minimum(tube + 3.5, -112 - f.z), 110)  # cartilage
-    paint(tube + 0.5 * rough[0], -1000)
+    air = tube(f, airway, (8, 6, 7, 7, 8), (1, 1, 0.55 / wide))
+    paint(air + 4, muscle)
+    paint(np.minimum(air + 3.5, -112 - f.z), 110)  # cartilage
+    paint(air + 0.5 * rough[0], -1000)
 
 
 def skull(rng, paint, f, sides, brain, skin, rough):
@@ -121,11 +123,11 @@ def skull(rng, paint, f, sides, brain, skin, rough):
     paint(middle_face, 60)
     paint(vault, bone)
     for s in sides:
-        paint(_tube(s, [(2, 12, 50), (7, -6, 14)], (10, 6)), 1250)  # petrous ridge
+        paint(tube(s, [(2, 12, 50), (7, -6, 14)], (10, 6)), 1250)  # petrous ridge
         paint(_ball(s, (-8, 20, 52), (19, 15, 11)), 700)  # mastoid
         paint(_ball(s, (-7, 20, 53), (12, 9, 7)) + 3.5 * rough[3], -500)
-        paint(_tube(s, [(0, 2, 56), (0, 2, 90)], (3.2, 4)), -950)  # ear canal
-        paint(_tube(s, [(-3, -16, 66), (-8, -40, 66), (-10, -60, 50)], (3, 3.2, 6)), 850)  # zygomatic arch
+        paint(tube(s, [(0, 2, 56), (0, 2, 90)], (3.2, 4)), -950)  # ear canal
+        paint(tube(s, [(-3, -16, 66), (-8, -40, 66), (-10, -60, 50)], (3, 3.2, 6)), 850)  # zygomatic arch
     paint(_ball(f, (-16, -58, 0), (32, 30, 16)), 350)  # between the eyes: thin walls, mucosa
     septa = 0.5 + 0.5 * np.cos(2 * math.pi * f.x / rng.uniform(7, 9))
     paint(_ball(f, (14, -54, 0), (14, 25, 11)), -850 + 500 * septa)  # ethmoid cells
@@ -134,13 +136,13 @@ def skull(rng, paint, f, sides, brain, skin, rough):
     nasal = _ball(f, (-20, -58, 0), (22, 30, 13))
     paint(np.minimum(nasal, np.abs(f.x) - 1.5), -850)
     for s in sides:
-        paint(_tube(s, [(-24, -76, 7), (-24, -42, 7)], (3.5, 3.5)) + rough[2], 40)  # turbinates
+        paint(tube(s, [(-24, -76, 7), (-24, -42, 7)], (3.5, 3.5)) + rough[2], 40)  # turbinates
         paint(_ball(s, (-18, -52, 29), (19, 21, 15)), 450)
         inflamed = rng.uniform(-60, -20) if rng.random() < 0.25 else -60  # some are half full
         paint(np.minimum(_ball(s, (-18, -52, 29), (16, 18, 12)), 20), 25)
         paint(np.minimum(_ball(s, (-18, -52, 29), (16, 18, 12)), inflamed + 40 - s.y), -950)
-        paint(np.minimum(_tube(s, [(14, -76, 34), (20, -38, 17)], (22, 8)), skin - 7), 650)  # walls of the orbit
-        paint(np.minimum(_tube(s, [(14, -84, 34), (20, -38, 17)], (20, 6)), skin - 3), fat)
+        paint(np.minimum(tube(s, [(14, -76, 34), (20, -38, 17)], (22, 8)), skin - 7), 650)  # walls of the orbit
+        paint(np.minimum(tube(s, [(14, -84, 34), (20, -38, 17)], (20, 6)), skin - 3), fat)
 
 
 def optic(rng, paint, f, sides):
@@ -153,9 +155,9 @@ def optic(rng, paint, f, sides):
         paint(eye - 1.8, rng.uniform(5, 18))
         paint(_ball(s, (15, -85, 33), (4, 2.2, 4.5)), 110)  # lens
         for up, out in ((9, 0), (-9, 0), (0, 9), (0, -9)):  # straight muscles
-            paint(_tube(s, [(15 + up, -70, 33 + out), (20 + 0.25 * up, -40, 18 + 0.25 * out)], (1.6, 1.4)), 60)
+            paint(tube(s, [(15 + up, -70, 33 + out), (20 + 0.25 * up, -40, 18 + 0.25 * out)], (1.6, 1.4)), 60)
         path = [(15, -63, 32), (17 + bend, -50, 26 + bend), (21, -36, 15), (27, -20, 6)]
-        nerve = _tube(s, path, (1.05 * thick, thick, thick, 1.1 * thick), (1, 1, 0.9))
+        nerve = tube(s, path, (1.05 * thick, thick, thick, 1.1 * thick), (1, 1, 0.9))
         nerves[label] = np.minimum(nerve, -(_ball(f, (28, -15, 0), (4, 6, 9.5))))  # up to the chiasm
         paint(nerve, rng.uniform(32, 42))
     paint(chiasm, rng.uniform(36, 44))
@@ -169,9 +171,9 @@ def glands(rng, paint, sides, skin, mandible, rough):
     large, small = (np.clip(rng.normal(1, 0.09, 2), 0.8, 1.2) for _ in "ps")  # radii; volumes vary three times as much
     for i, s in enumerate(sides):
         free = -mandible - 1.5
-        paint(_tube(s, [(-12, -46, 55), (-40, -26, 57), (-66, -20, 52)], (4, 8, 6), (1, 0.55, 1)), muscle)  # masseter
-        paint(_tube(s, [(-18, -30, 28), (-64, -18, 41)], (7, 6), (1, 0.6, 1)), muscle)  # pterygoids
-        paint(_tube(s, [(26, -32, 66), (-14, -32, 54)], (5, 7), (1, 0.35, 1)), muscle)  # temporal muscle
+        paint(tube(s, [(-12, -46, 55), (-40, -26, 57), (-66, -20, 52)], (4, 8, 6), (1, 0.55, 1)), muscle)  # masseter
+        paint(tube(s, [(-18, -30, 28), (-64, -18, 41)], (7, 6), (1, 0.6, 1)), muscle)  # pterygoids
+        paint(tube(s, [(26, -32, 66), (-14, -32, 54)], (5, 7), (1, 0.35, 1)), muscle)  # temporal muscle
         twins = np.clip(rng.normal(1, 0.03, 2), 0.93, 1.07)  # the two sides of a person differ less than two persons
         r = large[0] * twins[0]
         behind = _ball(s, (-34, 5, 56), (28 * r, 17 * r, 14.5 * r))
@@ -194,31 +196,13 @@ def mouth(rng, paint, f, sides):
     paint(np.minimum(_ball(f, (-44, -52, 0), (4.5, 28, 20)), 1), -900 if rng.random() < 0.5 else 40)  # air above it
     paint(_ball(f, (-40, -54, 0), (3.5, 28, 24)), 500)
     for s in sides:
-        paint(_tube(s, [(-48, -83, 0), (-47, -74, 17), (-46, -46, 28)], (6, 6, 6), (0.7, 1, 1)), 750)
+        paint(tube(s, [(-48, -83, 0), (-47, -74, 17), (-46, -46, 28)], (6, 6, 6), (0.7, 1, 1)), 750)
         arch = [(-64, -83, 0), (-64, -75, 17), (-64, -48, 29)]
-        paint(_tube(s, arch, (3.6, 4, 4.6), (0.4, 1, 1)), rng.uniform(1300, 2000))
-        paint(_tube(s, [(-112, -46, 0), (-110, -30, 20)], (3, 2.5)), 350)
+        paint(tube(s, arch, (3.6, 4, 4.6), (0.4, 1, 1)), rng.uniform(1300, 2000))
+        paint(tube(s, [(-112, -46, 0), (-110, -30, 20)], (3, 2.5)), 350)
 
 
 def _ball(f, centre, radii):
     """Depth inside an ellipsoid; exact on its axes only."""
     (z, y, x), (a, b, c) = centre, (float(r) for r in radii)
     return min(a, b, c) * (1 - np.sqrt(((f.z - z) / a) ** 2 + ((f.y - y) / b) ** 2 + ((f.x - x) / c) ** 2))
-
-
-def _tube(f, points, radii, squeeze=(1, 1, 1)):
-    """Depth inside a round tube along a polyline, its radius linear between the points; lengths along an axis count
-    `squeeze` times, so that below 1 it is flat, and longer along that axis."""
-    place = [axis * np.float32(s) for axis, s in zip(f, squeeze)]
-    points, depth = np.asarray(points, np.float32) * np.asarray(squeeze, np.float32), None
-    for p, q, r, s in zip(points, points[1:], radii, radii[1:]):
-        d, away = q - p, [axis - a for axis, a in zip(place, p)]
-        t = np.clip(sum(a * b for a, b in zip(away, d)) / float(d @ d), 0, 1)
-        inside = float(r) + t * float(s - r) - np.sqrt(sum((a - t * b) ** 2 for a, b in zip(away, d)))
-        depth = inside if depth is None else np.maximum(depth, inside)
-    return depth
-
-
-def bell(distance, width):
-    """1 in the middle, falling as a Gaussian."""
-    return np.exp(-0.5 * (distance / width) ** 2)
