@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pandas as pd
 import pytest
 import torch
 from test_training import same
 
-from fewlabels import provenance, report, sweep
+from fewlabels import notebooks, params, provenance, report, sweep
+from fewlabels.data import cifar10, mnist
 from fewlabels.data.cohort import Cohort
+from fewlabels.data.phantoms import brain, chest, head_neck, heart, skin
 from fewlabels.errors import BadInput
 from fewlabels.experiments import jsrt as experiment
+from fewlabels.paths import CHECKOUT
 from fewlabels.training import Diverged, Stopped
 
 TEST = ["PHANTOM002", "PHANTOM004"]
@@ -145,6 +149,23 @@ def test_phantom_and_real_data_never_share_a_folder(tiny, cohort, tmp_path):
     real = Cohort(cohort.images, cohort.labels, cohort.ids, cohort.classes, (1, 1), cohort.ids, {"data": "jsrt-8bit"})
     assert sweep.folder_of(experiment, tiny(), cohort, tmp_path) == tmp_path / "jsrt" / "phantom-smoke"
     assert sweep.folder_of(experiment, tiny(profile="lite"), real, tmp_path) == tmp_path / "jsrt" / "jsrt-8bit-lite"
+
+
+@pytest.mark.parametrize(
+    ("name", "at_hand"),
+    [
+        ("jsrt", lambda: chest.chest(1, size=32)), ("cifar10", cifar10.digits), ("acdc", lambda: heart.heart(1)),
+        ("isic", lambda: skin.skin(8)), ("oar", lambda: head_neck.head_neck(2)), ("mnist", mnist.digits),
+        ("brats", lambda: brain.brain(1, size=(60, 30))),
+    ],
+)  # fmt: skip
+def test_data_that_need_no_files_have_the_configs_name(name, at_hand, tmp_path):
+    module, config = params.load(CHECKOUT / "params" / name / "quick.yaml")
+    assert config.data in notebooks.AT_HAND
+    folder = sweep.folder_of(module, config, at_hand(), tmp_path)
+    assert sweep.folder_of(module, config, None, tmp_path) == folder == tmp_path / name / f"{config.data}-quick"
+    named = get_args(module.Config.model_fields["data"].annotation)
+    assert [data for data in named if data in notebooks.AT_HAND] == [config.data]
 
 
 def test_hidden_files_of_a_killed_process_do_no_harm(calls, four, cohort, tmp_path):

@@ -22,12 +22,10 @@ from fewlabels.training import Stopped
 
 
 def folder_of(experiment, config, cohort, results=None):
-    """`<results>/<experiment>/<data>-<profile>`: phantom and real data never share a folder."""
-    return (
-        Path(results or results_root())
-        / experiment.__name__.rsplit(".", 1)[1]
-        / f"{cohort.meta['data']}-{config.profile}"
-    )
+    """`<results>/<experiment>/<data>-<profile>`: phantom and real data never share a folder. Without a cohort, of data
+    that need no files: those have the config's name for them."""
+    data = cohort.meta["data"] if cohort else config.data
+    return Path(results or results_root()) / experiment.__name__.rsplit(".", 1)[1] / f"{data}-{config.profile}"
 
 
 def default_device():
