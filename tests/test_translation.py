@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fewlabels.errors import BadInput
 from fewlabels.losses import soft_dice_loss
 from fewlabels.methods.translation import LAMBDA, Autoencoding, Translation, l1
 from fewlabels.metrics import dice_global
@@ -566,6 +567,13 @@ def test_a_baselines_step_is_that_of_image_after_image(reconstructs, labelled, w
         assert float(value) == pytest.approx(float(expected.get(name[5:], torch.zeros(())).detach()), rel=1e-4)
     for name, value in one.G.state_dict().items():
         torch.testing.assert_close(value, other.G.state_dict()[name], atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_segmentation_alone_has_nothing_to_learn_from_images_without_masks():
+    with pytest.raises(
+        BadInput, match="batch of Only segmentation: expected at least one image with a mask, found none"
+    ):
+        baseline(reconstructs=False).training_step(batch_of(()))
 
 
 # ---- Dice ----

@@ -112,6 +112,8 @@ def test_bad_parameters_of_digits_are_refused_in_one_line(changes, message):
         *BOTH,
         ({"scale": 3}, "scale: .*1, 2 or 4, found 3"),
         ({"tumour_share_of": "slice"}, "tumour_share_of: .*'brain' or 'channels', found 'slice'"),
+        ({"scale": 4, "levels": 6}, "levels: expected at most 5 at scale 4, found 6"),
+        ({"scale": 1, "levels": 8}, "levels: expected at most 7 at scale 1, found 8"),
         ({"augment": 1}, "augment: .*found 1"),
         ({"tasks": ["brats"]}, "tasks: .*an unknown key"),
     ],
@@ -431,6 +433,15 @@ def test_many_images_are_translated_in_pieces_in_their_order():
     other = training.translated(Made(u=lambda _, x: torch.randn_like(x)), x, 2 * x, 1)
     assert torch.equal(found["u"], again["u"])
     assert not torch.equal(found["u"], other["u"])
+
+
+def test_looking_at_translations_leaves_the_random_numbers_of_training_alone():
+    x = torch.arange(3.0)[:, None, None, None]
+    torch.manual_seed(7)
+    expected = torch.rand(2)
+    torch.manual_seed(7)
+    training.translated(Made(u=lambda _, x: torch.randn_like(x)), x, x, 0)
+    assert torch.equal(torch.rand(2), expected)
 
 
 @pytest.mark.parametrize(("n", "m"), [(30, 20), (120, 210), (210, 90)])

@@ -1,8 +1,9 @@
 """Published values, claims and the verdicts on them.
 
 `published/<paper>.yaml` holds a paper's numbers and its claims, each with a tolerance in words that was fixed before
-the first run; `claims/<paper>.py` holds the same tolerances as code, one function a claim. A verdict is one of
-VERDICTS. A run is one (labels, split, seed) of a method; its score is the mean over its test subjects.
+the first real run, or says there when it was changed and why; `claims/<paper>.py` holds the same tolerances as code,
+one function a claim. A verdict is one of VERDICTS. A run is one (labels, split, seed) of a method; its score is the
+mean over its test subjects.
 """
 
 from dataclasses import dataclass

@@ -24,8 +24,8 @@ from fewlabels.claims.vorontsov2019_pictures import (
     SEG,
     SEPARATE,
     SIMPLE,
-    SKIPS,
     SUM,
+    TABLE_1B,
     comparable,
     on_brats,
     seeds,
@@ -118,7 +118,7 @@ def vorontsov_09(scores):
     dice, lacking = _dice(scores, HARD, (PROPOSED, CONCAT, SUM))
     if lacking:
         return lacking
-    d = {skip: minus(dice, PROPOSED, SKIPS[skip]) for skip in ("Concat", "Sum")}
+    d = {skip: minus(dice, PROPOSED, TABLE_1B[skip]) for skip in ("Concat", "Sum")}
     supported = all(mean(of) >= -0.005 for of in d.values())
     contradicted = any(mean(of) < -0.005 and passes(-of) for of in d.values())
     better = " and ".join(skip for skip, of in d.items() if passes(of)) or "neither"
@@ -136,7 +136,7 @@ def vorontsov_10(scores):
 
 
 def vorontsov_11(scores):
-    found = _above(scores, HARD, [(skip, than) for skip in SKIPS.values() for than in (SEG, AE)])
+    found = _above(scores, HARD, [(skip, than) for skip in TABLE_1B.values() for than in (SEG, AE)])
     return replace(found, ours=f"{found.ours}; {OWN}")
 
 
@@ -178,7 +178,7 @@ def vorontsov_18(scores):
     brats = on_brats(scores)
     tables = (published_values("vorontsov2019", table) for table in ("Table 1a", "Table 1b"))
     cells = pd.concat(tables, ignore_index=True)
-    cells = cells[(cells["column"] == BRATS) == brats].assign(method=lambda cell: cell["row"].replace(SKIPS))
+    cells = cells[(cells["column"] == BRATS) == brats].assign(method=lambda cell: cell["row"].replace(TABLE_1B))
     here = scores[scores["structure"] == "all"].astype({"task": str})
     runs = here.groupby(["task", "method", "seed", "metric"])["value"].mean().astype(float).unstack("metric")
     runs = runs.reindex(columns=["dice_global", "steps", "epochs", "width", "patients"])

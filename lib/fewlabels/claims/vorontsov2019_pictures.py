@@ -17,13 +17,14 @@ __all__ = [f"vorontsov_{number}" for number in (12, 13, 14, 16)]
 SIMPLE, HARD, LARGE, BRATS = TASKS
 SEG, AE, PROPOSED, SEPARATE = METHODS
 CONCAT, SUM, NO_SKIP, NO_CYCLE = ABLATIONS
-SKIPS = {name: row for row, name in SKIP_ROWS.items()}  # rows of Table 1b
+TABLE_1B = {name: row for row, name in SKIP_ROWS.items()}  # rows of Table 1b
 PARTS = (  # of claim 16: what, metric, and which row is said to have more of it than which
     ("skips speed training", "steps_to_90", ((NO_SKIP, PROPOSED),)),
     ("skips better images", "reconstruction", ((NO_SKIP, PROPOSED),)),
     ("summation hinders translation", "removed", ((PROPOSED, SUM), (CONCAT, SUM))),
 )
 UNTIMED = "concatenation costs time not run (runs share a machine; make bench, case J, times steps)"
+EXTENT = "diversity also grows with how much of an image residuals cover"
 PATIENTS = 20  # in training; the paper has more than ten times as many
 
 
@@ -99,7 +100,7 @@ def vorontsov_13(scores):
         return lacking
     d = (runs[SIMPLE] - runs[HARD])[[*metrics]].round(DIGITS)
     counts = ", ".join(f"{metric} in {(of > 0).sum()}" for metric, of in d.items())
-    ours = f"{_means(runs, (*metrics, 'zeros'))}; lower on {HARD}: {counts} of {len(d)} seeds"
+    ours = f"{_means(runs, (*metrics, 'zeros'))}; lower on {HARD}: {counts} of {len(d)} seeds; {EXTENT}"
     return Verdict(verdict((d > 0).all(axis=None), (d < 0).all().any()), ours, len(d), "count")
 
 
@@ -134,7 +135,7 @@ def vorontsov_16(scores):
     for what, metric, pairs in PARTS:
         d = [(runs[more, metric] - runs[less, metric]).round(DIGITS) for more, less in pairs]
         judged.append(verdict(all((of > 0).all() for of in d), any((of < 0).all() for of in d)))
-        means = (f"{skip} {runs[row, metric].mean():.3g}" for skip, row in SKIPS.items() if (row, metric) in columns)
+        means = (f"{skip} {runs[row, metric].mean():.3g}" for skip, row in TABLE_1B.items() if (row, metric) in columns)
         parts.append(f"{what} {judged[-1]} ({metric}: {', '.join(means)})")
     whole = verdict(False, "contradicted" in judged)  # not all parts are judged
     return Verdict(whole, "; ".join([*parts, UNTIMED]), len(runs), "count")

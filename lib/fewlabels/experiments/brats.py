@@ -1,5 +1,6 @@
 """Vorontsov et al. 2019 on half-slices of brains with tumours: which networks are trained, and how one is."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -33,6 +34,9 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self):
         check_grid(self, LISTS)
+        most = math.ceil(math.log2(240 / self.scale)) - 1  # a norm over a code of one pixel is 0
+        if self.levels > most:
+            raise ValueError(f"levels: expected at most {most} at scale {self.scale}, found {self.levels}")
         return self
 
 

@@ -14,8 +14,8 @@ from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
 
 METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
-SKIPS = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
-ABLATIONS = (*SKIPS, "Proposed (no cycle)")
+SKIP_OF = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
+ABLATIONS = (*SKIP_OF, "Proposed (no cycle)")
 BETAS = (0.5, 0.999)  # of AMSGrad (Appendix A, "Optimization")
 
 Count = Annotated[int, Field(gt=0)]
@@ -84,7 +84,7 @@ def build(config, method, size, channels, width, levels, adaptive, device):
     if method in METHODS[:2]:
         network = Autoencoder(channels, width, levels, method == "AE baseline", config.variant).to(device)
         return Autoencoding(network, {"G": adam(network, config.learning_rate)}, amp=config.amp)
-    separate, skip = method == "Proposed (sep dec)", SKIPS.get(method, "compress")
+    separate, skip = method == "Proposed (sep dec)", SKIP_OF.get(method, "compress")
     G = Translator(size, channels, width, levels, skip, adaptive, separate, config.variant).to(device)
     widths = [config.discriminator_width * 2**level for level in range(config.discriminator_levels)]
     D = {domain: MultiScaleDiscriminator(channels, widths, config.variant).to(device) for domain in "AP"}

@@ -1,6 +1,6 @@
 """What the scores of `experiments.mnist` and `.brats` say, in the layout of Vorontsov et al. 2019, Table 1."""
 
-from fewlabels.experiments.translation_rows import METHODS, SKIPS
+from fewlabels.experiments.translation_rows import METHODS, SKIP_OF
 from fewlabels.ledger import published_values
 from fewlabels.tables import beside_paper, markdown, summarise
 
@@ -10,7 +10,7 @@ TITLE = (
     "{} of Vorontsov et al. 2019: Dice on test images, not thresholded, the whole set counted as one, by the network "
     "that was best on validation images; mean ± sd over runs (seeds). "
 )
-SKIP_ROWS = {"Proposed": "Compress"} | dict(zip(SKIPS, ("Concat", "Sum", "No skip"), strict=True))
+SKIP_ROWS = {"Proposed": "Compress"} | dict(zip(SKIP_OF, ("Concat", "Sum", "No skip"), strict=True))
 
 
 def dice_of(scores, among):
@@ -30,7 +30,7 @@ def tables(config, scores):
             lambda caption: markdown(a, "Method", TITLE.format("Table 1a") + caption, "{}", 3, columns=columns),
         )
     }
-    if scores["method"].isin(SKIPS).any():
+    if scores["method"].isin(SKIP_OF).any():
         ours = summarise(dice_of(scores, SKIP_ROWS).rename(index=SKIP_ROWS, level="method"), column="task")
         ours = ours[ours["column"] == "48-hard"]
         b = beside_paper(ours, published_values(PAPER, "Table 1b"), [*SKIP_ROWS.values()], ["48-hard"])

@@ -1,5 +1,7 @@
 """How a row of `translation_rows` is trained on two domains, and what is measured of it."""
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import parametrize
@@ -100,12 +102,19 @@ def spread(images, n):
 
 def translated(method, x_P, x_A, seed, batch_size=100):
     """`Translation.translate` of many images, without gradient, u from a seed."""
-    torch.manual_seed(seed_of(seed, "u"))
     method.network.eval()
-    with torch.no_grad(), parametrize.cached(), method.autocast():
+    with torch.no_grad(), parametrize.cached(), method.autocast(), seeded(x_A.device, seed, "u"):
         n = -(-max(len(x_P), len(x_A)) // batch_size)
         pieces = [method.translate(*both) for both in zip(x_P.tensor_split(n), x_A.tensor_split(n), strict=True)]
     return {name: torch.cat([piece[name] for piece in pieces]).float() for name in pieces[0] if name != "skips_P"}
+
+
+@contextmanager
+def seeded(device, *parts):
+    """Torch's random numbers from the seed of `parts`; afterwards they go on as if nothing had been drawn."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of(*parts))
+        yield
 
 
 def contrast(images, masks, brains):

@@ -13,13 +13,15 @@ without the target; a residual puts it back, and the decoder that makes the resi
     L = l_seg L_seg + l_rec L_rec + l_lat L_lat + l_cyc L_cyc + l_adv L_adv                                   (7)
 
 Every image passes in one batch with all others that go through the same network: norms are of one image, so that this
-changes nothing but the speed. Only images with a mask are segmented while training.
+changes nothing but the speed, and that the spectral norm's power iteration goes one step further for all of them; in
+the released code, for each set of images. Only images with a mask are segmented while training.
 """
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fewlabels.errors import BadInput
 from fewlabels.losses import soft_dice_loss
 from fewlabels.methods.resumable import Resumable
 
@@ -162,9 +164,14 @@ class Autoencoding(_Trained):
         self.weights, self.amp = weights or {"rec": 1.0, "seg": 1.0}, amp
 
     def training_step(self, batch):
-        """One update; a batch as for `Translation`, of which "Only segmentation" uses what has a mask."""
+        """One update; a batch as for `Translation`, of which "Only segmentation" uses what has a mask.
+
+        Raises BadInput where "Only segmentation" gets no mask.
+        """
         self.network.train()
         net, k = self.G, batch["labelled"]
+        if net.g_rec is None and not len(k):
+            raise BadInput("batch of Only segmentation", "at least one image with a mask", "none")
         x = batch["presence"]
         x = torch.cat([x, batch["absence"]]) if net.g_rec is not None else x[k]
         losses, zero = {}, x.new_zeros(())

@@ -125,8 +125,6 @@ class Skip(nn.Module):
         self.compress = Conv(channels, 1, 1) if kind == "compress" else None
 
     def forward(self, h, skipped):
-        if skipped is None:
-            return h
         h = h[:, :, : skipped.shape[2], : skipped.shape[3]]
         if self.kind == "none":
             return h
