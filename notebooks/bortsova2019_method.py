@@ -34,7 +34,7 @@ import torch
 from fewlabels import plots
 from fewlabels.data import jsrt
 from fewlabels.losses import soft_jaccard
-from fewlabels.methods.consistency import TransformationConsistency, draw_transforms, reached, transform_labels
+from fewlabels.methods.consistency import TransformationConsistency, reached, transform_labels
 from fewlabels.models.unet import UNet
 from fewlabels.warps import (
     align,
@@ -252,6 +252,12 @@ print(tuple(cohort.images.shape), cohort.classes)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import torch
+
+from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
+from fewlabels.models.unet import UNet
+from fewlabels.warps import gaussian_field_rms
+
 torch.manual_seed(0)
 size, classes = (96, 128), 3
 images, labels = torch.rand(6, 1, *size), torch.randint(classes, (2, *size))  # yours

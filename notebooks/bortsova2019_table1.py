@@ -42,7 +42,7 @@ from fewlabels.methods.consistency import draw_transforms, reached
 from fewlabels.warps import align, jacobian_determinant, warp
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "phantom"  # "jsrt" for the real radiographs below FEWLABELS_DATA
 subjects = 40  # of the phantom; JSRT has 247
 size = 32  # side of the images in pixels

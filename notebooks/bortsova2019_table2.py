@@ -38,7 +38,7 @@ from fewlabels.experiments.jsrt_tables import STRUCTURES, THROUGH, fill_lungs, p
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "phantom"  # "jsrt" for the real radiographs below FEWLABELS_DATA
 subjects = 40  # of the phantom; JSRT has 247
 size = 32  # side of the images in pixels

@@ -218,6 +218,7 @@ print(f"the task reaches both generators: {bool(with_gradient.all())}; neither, 
 # NBVAL_CHECK_OUTPUT
 from functools import partial
 
+import torch
 from torch.nn.functional import cross_entropy
 
 from fewlabels.augment import random_affine

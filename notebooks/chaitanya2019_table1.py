@@ -45,7 +45,7 @@ from fewlabels.experiments import acdc_rows
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "phantom"  # "acdc" for the real volumes below FEWLABELS_DATA
 phase = "ES"  # end-systole, as in the paper; "ED", end-diastole, is what the released code reads
 size = 32  # side of the images in pixels; 224 in the paper

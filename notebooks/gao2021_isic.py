@@ -48,7 +48,7 @@ from fewlabels.experiments.isic_training import split_of
 from fewlabels.files import whole, write_text
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "phantom"  # "isic" for the real images below FEWLABELS_DATA
 size = 32  # side of the images in pixels
 methods = ["no-aug", "Affine", "Comb"]  # rows of the figure

@@ -207,6 +207,9 @@ print(len(norms), kinds)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import torch
+import torch.nn.functional as F
+
 from fewlabels.methods.adversarial import RegularisedAdversarial
 from fewlabels.models.auxbn import with_auxiliary
 from fewlabels.models.discriminators import PooledDiscriminator

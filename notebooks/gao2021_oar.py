@@ -44,7 +44,7 @@ from fewlabels.files import whole
 from fewlabels.nnunet_augment import settings
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "phantom"  # "oar" for the real CTs below FEWLABELS_DATA
 spacing = [8.0, 8.0, 8.0]  # of the grid all patients are put on, mm (z, y, x)
 grid = [24, 32, 32]  # its size in voxels

@@ -45,7 +45,7 @@ from fewlabels.experiments import cifar10 as experiment
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 data = "digits"  # "cifar10" for the real images below FEWLABELS_DATA
 transforms = ["shift", "rotation"]  # of images
 methods = ["Supervised", "SemiC", "SemiCT", "SemiTCE"]  # rows of the table

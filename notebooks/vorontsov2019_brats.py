@@ -41,7 +41,7 @@ from fewlabels.experiments import translation_training as training
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 methods = ["Proposed", "Only segmentation", "AE baseline", "Proposed (sep dec)"]  # rows of Table 1a
 seeds = [0]  # repeats
 variant = "released"  # networks and losses as released; or "paper": as in its tables and equations
@@ -197,7 +197,8 @@ contrast.pivot_table(index=["method", "metric"], columns="structure", values="va
 # %% [markdown]
 # ## The verdicts
 # Each claim with the tolerance that was fixed beforehand, or for 12 and 16 changed since (when and why, says
-# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of cluttered MNIST are judged in `vorontsov2019_mnist`.
+# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
+# cluttered MNIST are judged in `vorontsov2019_mnist`.
 
 # %%
 claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(

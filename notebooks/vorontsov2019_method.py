@@ -196,6 +196,8 @@ print("segmentation is better than chance:", better > 2 * float(y.float().mean()
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import torch
+
 from fewlabels.methods.translation import Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import Translator

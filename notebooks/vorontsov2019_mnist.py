@@ -43,7 +43,7 @@ from fewlabels.experiments import translation_training as training
 from fewlabels.files import whole
 
 # %% tags=["parameters"]
-profile = "smoke"  # names the result folder; the parameter file's own name
+profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
 methods = ["Proposed", "Only segmentation", "AE baseline", "Proposed (sep dec)"]  # rows of Table 1a
 seeds = [0]  # repeats
 variant = "released"  # networks and losses as released; or "paper": as in its tables and equations
@@ -184,20 +184,20 @@ for task in shown:
 # What was measured of that, means over runs: `removed`, how much translation takes out of what clutter leaves to be seen
 # of a digit (1: all); `residual_dice`, the residual's Dice at its best threshold with that part of the mask;
 # `residual_share`, how much of its energy lies near the mask (`mask_share`: were it spread evenly); of what is put into
-# images without a digit, `diversity`, `entropy` of the digits it looks like, and `zeros`, how often that is a 0.
+# images without a digit, `diversity` (which also grows with how much of an image it covers), `entropy` of the digits it
+# looks like, and `zeros`, how often that is a 0.
 
 # %%
 picture = ["removed", "residual_dice", "residual_share", "mask_share", "reconstruction"]
 picture += ["diversity", "entropy", "zeros"]
-measured = scores[scores["metric"].isin(picture)]
-measured.pivot_table(index=["task", "method"], columns="metric", values="value")[picture].style.set_uuid(
-    "measures"
-).format(precision=3)
+means = scores[scores["metric"].isin(picture)].pivot_table(index=["task", "method"], columns="metric", values="value")
+means.reindex(columns=picture).style.set_uuid("measures").format(precision=3)
 
 # %% [markdown]
 # ## The verdicts
 # Each claim with the tolerance that was fixed beforehand, or for 12 and 16 changed since (when and why, says
-# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of BraTS are judged in `vorontsov2019_brats`.
+# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
+# BraTS are judged in `vorontsov2019_brats`.
 
 # %%
 claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(

@@ -311,5 +311,36 @@ def test_as_a_process(params_file, results, tmp_path):
 
 def test_results_that_cannot_be_written(tmp_path, params_file, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["run", str(params_file()), "--results", str(tmp_path / "file")]) == 2
-    assert "expected a folder that can be written, found Not a directory" in capsys.readouterr().err
+    for command in ("run", "notebooks"):
+        assert main([command, str(params_file()), "--results", str(tmp_path / "file")]) == 2
+        err = capsys.readouterr().err
+        assert "expected a folder that can be written, found Not a directory" in err
+        assert err.count("\n") == 1
+
+
+def test_scores_that_cannot_be_written(command, calls, params_file, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fewlabels.report._write_scores", full)
+    status, _, err = command("run", params_file())
+    assert status == 2
+    assert err.endswith("expected a folder that can be written, found No space left on device\n")
+
+
+def test_home_is_understood_everywhere(refused, monkeypatch, tmp_path, params_file):
+    """`make DATA=~/data` and `--data=~/data` reach Python as they are."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    refused(["check-data", "jsrt", "--data=~/data"], f"{tmp_path}/data/jsrt")
+    monkeypatch.setenv("FEWLABELS_DATA", "~/other")
+    refused(["check-data", "jsrt"], f"{tmp_path}/other/jsrt")
+
+
+def test_interrupted(command, monkeypatch, params_file):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewlabels.notebooks.run_all", interrupt)
+    assert command("notebooks", params_file()) == (
+        75, "", "fewlabels: interrupted; the same command goes on from what is stored\n"
+    )  # fmt: skip

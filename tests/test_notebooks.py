@@ -10,6 +10,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fewlabels import params, plots
@@ -64,6 +65,15 @@ def test_notebook_was_executed_to_its_end_without_an_error(script):
 def test_no_exit_in_a_notebook(script):
     names = {node.id for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)}
     assert not names & {"exit", "quit", "SystemExit"}
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("*_method.py")), ids=lambda path: path.stem)
+def test_the_cell_for_your_own_images_runs_alone(script):
+    """README calls it a cell to start from: it can be copied to where nothing else of the notebook is."""
+    cells = jupytext.read(script).cells
+    at = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Your own images"))
+    with torch.random.fork_rng():
+        exec(cells[at + 1].source, {})
 
 
 @pytest.mark.parametrize("script", SWEEPS, ids=lambda path: path.stem)

@@ -108,6 +108,17 @@ def test_without_a_commit_or_a_checkout_nothing_is_claimed(checkout):
     assert provenance.code() == nothing
 
 
+def test_an_unpacked_archive_in_somebody_elses_repository_claims_nothing(checkout, monkeypatch):
+    """Even where that has a lib/ and params/ of its own."""
+    inside = checkout / "unpacked"
+    for name in ("pyproject.toml", "lib/fewlabels/provenance.py", "params/jsrt/quick.yaml"):
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        (inside / name).write_text("ours")
+    monkeypatch.setattr("fewlabels.paths.CHECKOUT", inside)
+    monkeypatch.setattr("fewlabels.provenance.CHECKOUT", inside)
+    assert provenance.code() == {"commit": None, "lib": None, "params": None, "dirty": None}
+
+
 # ---- the machine ----
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_training import same
 
-from fewlabels import notebooks, params, provenance, report, sweep
+from fewlabels import ledger, params, provenance, report, sweep
 from fewlabels.data import cifar10, mnist
 from fewlabels.data.cohort import Cohort
 from fewlabels.data.phantoms import brain, chest, head_neck, heart, skin
@@ -161,11 +161,11 @@ def test_phantom_and_real_data_never_share_a_folder(tiny, cohort, tmp_path):
 )  # fmt: skip
 def test_data_that_need_no_files_have_the_configs_name(name, at_hand, tmp_path):
     module, config = params.load(CHECKOUT / "params" / name / "quick.yaml")
-    assert config.data in notebooks.AT_HAND
+    assert config.data in ledger.STAND_INS
     folder = sweep.folder_of(module, config, at_hand(), tmp_path)
     assert sweep.folder_of(module, config, None, tmp_path) == folder == tmp_path / name / f"{config.data}-quick"
     named = get_args(module.Config.model_fields["data"].annotation)
-    assert [data for data in named if data in notebooks.AT_HAND] == [config.data]
+    assert [data for data in named if data in ledger.STAND_INS] == [config.data]
 
 
 def test_hidden_files_of_a_killed_process_do_no_harm(calls, four, cohort, tmp_path):
@@ -238,6 +238,14 @@ def test_a_run_that_cannot_be_written_leaves_nothing(calls, four, cohort, tmp_pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(BadInput, match="expected a folder that can be written, found No space left"):
+        sweep.sweep(experiment, four, cohort, tmp_path)
+    assert files(tmp_path) == set()
+
+    def fail(*_):
+        raise Diverged("a loss is not finite")
+
+    monkeypatch.setattr(experiment, "run", fail)  # nor can its failure be
     with pytest.raises(BadInput, match="expected a folder that can be written, found No space left"):
         sweep.sweep(experiment, four, cohort, tmp_path)
     assert files(tmp_path) == set()
@@ -338,18 +346,20 @@ def test_networks_of_another_kind_are_not_shared(four, tiny, cohort, tmp_path):
     runs = experiment.grid(tiny(labels=[2, 4], splits=[0, 1]))
     code = {"lib": "abc"}
 
-    def place(config=four, run=runs[0], fingerprint="f", code=code):
-        return sweep.checkpoints(tmp_path, run, experiment.identity(config, run), fingerprint, code)
+    def place(config=four, run=runs[0], fingerprint="f", code=code, device="cpu"):
+        return sweep.checkpoints(tmp_path, run, experiment.identity(config, run), fingerprint, code, device)
 
     assert len({place(run=run) for run in runs}) == 1
     others = {
         place(),
         place(fingerprint="g"),
         place(code={"lib": "abd"}),
+        place(device="cuda"),
         place(config=tiny(steps_finetune=13)),
         place(config=tiny(consistency_weight=2.0)),
     }
-    assert len(others) == 5
+    assert len(others) == 6
+    assert place(device="cuda:1") == place(device="cuda")
 
     assert place(config=tiny(amplitude=[3.0])) not in others  # the run leaves it open, so it is the folder's
     several = tiny(amplitude=[1.0, 2.0, 4.0])
@@ -408,14 +418,14 @@ def test_provenance_of_a_folder(calls, four, cohort, tmp_path, monkeypatch):
 
 def test_mixed_source_trees_are_said(calls, four, cohort, tmp_path):
     sweep.sweep(experiment, four, cohort, tmp_path)
-    for name, tree in zip(FOUR, ("aaaaaaaaaa", "aaaaaaaaaa", "bbbbbbbbbb", "aaaaaaaaaa"), strict=True):
+    for name, tree in zip(FOUR, ("a" * 40, "a" * 40 + "+1234abcd", "b" * 40, "a" * 40), strict=True):
         edit(tmp_path / "runs" / f"{name}.json", lambda r, t=tree: r["provenance"].update(lib=t, commit=t, dirty=False))
     report.write(experiment, four, cohort, tmp_path)
     caption = (tmp_path / "table1.md").read_text().splitlines()[0]
     assert "Mixed source trees" in caption
-    assert "aaaaaaaa" in caption
-    assert "bbbbbbbb" in caption
-    assert json.loads((tmp_path / "provenance.json").read_text())["lib"] == ["aaaaaaaaaa", "bbbbbbbbbb"]
+    assert "2 runs of aaaaaaaa, 1 runs of aaaaaaaa+1234abcd, 1 runs of bbbbbbbb." in caption
+    trees = json.loads((tmp_path / "provenance.json").read_text())["lib"]
+    assert trees == ["a" * 40, "a" * 40 + "+1234abcd", "b" * 40]
 
 
 def test_one_dirty_run_is_said(calls, four, cohort, tmp_path):

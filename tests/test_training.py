@@ -1,6 +1,7 @@
 """The training loop: what was interrupted ends in the same bits as what was not."""
 
 import math
+import resource
 
 import pytest
 import torch
@@ -326,19 +327,22 @@ def test_what_a_killed_process_left_does_no_harm(tmp_path, whole_run):
 
 
 def test_a_disk_that_is_full_keeps_the_state_before(tmp_path, monkeypatch):
+    """The kernel itself refuses to write further. Python alone says so with an OSError; torch's own writer does not."""
     training, save = Training(tmp_path), torch.save
-    states = []
+    states, limits = [], resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(state, path):
+    def nearly_full(state, file):
         if len(states) == 2:
-            path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         states.append(state)
-        save(state, path)
+        save(state, file)
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        training.fit()
+    monkeypatch.setattr(torch, "save", nearly_full)
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            training.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert [entry["step"] for entry in last_state(tmp_path)["history"]] == [4, 8]
 

@@ -1,7 +1,7 @@
 """The command line: `python -m fewlabels run | notebooks | prepare | check-data | download | ledger`.
 
-Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal after a
-checkpoint (the same command goes on from there).
+Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` after the
+next checkpoint, all others at once (the same command goes on from there).
 """
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from os.path import expanduser
 from pathlib import Path
 
 from fewlabels.errors import BadInput
@@ -26,6 +27,9 @@ def main(arguments=None):
     except BadInput as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("fewlabels: interrupted; the same command goes on from what is stored", file=sys.stderr)
+        return 75
 
 
 def run(args):
@@ -79,8 +83,6 @@ def check_data(args):
 
 def download(args):
     """Fetches a data set that is open to all into the data root, checksum verified."""
-    if args.data is None:
-        raise BadInput("FEWLABELS_DATA (or --data)", "the folder that is to hold the data set's", "nothing")
     print(_dataset(args.dataset).download(args.data))
     return 0
 
@@ -109,14 +111,15 @@ def _parser():
 
     def reading(name, function):
         sub = command(name, function)
-        sub.add_argument("--data", default=data_root(), help="data root or prepared file (default: FEWLABELS_DATA)")
+        help_data = "data root or prepared file (default: FEWLABELS_DATA)"
+        sub.add_argument("--data", type=expanduser, default=data_root(), help=help_data)
         return sub
 
     for name, function in (("run", run), ("notebooks", notebooks)):
         sub = reading(name, function)
         sub.add_argument("params", help="params/<experiment>/<profile>.yaml")
         help_results = "root of the result folders (default: FEWLABELS_RESULTS, or results)"
-        sub.add_argument("--results", default=results_root(), help=help_results)
+        sub.add_argument("--results", type=expanduser, default=results_root(), help=help_results)
         if function is run:
             sub.add_argument(
                 "--only", default="", help="runs to do now: 'split=0,labels=5'; a repeated key means either"
@@ -126,7 +129,7 @@ def _parser():
         sub = reading(name, function)
         sub.add_argument("dataset", choices=OPEN if function is download else DATASETS)
         if function is prepare:
-            sub.add_argument("--out", required=True, help="the file to write")
+            sub.add_argument("--out", type=expanduser, required=True, help="the file to write")
     command("ledger", ledger)
     return parser
 

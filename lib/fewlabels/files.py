@@ -9,6 +9,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from fewlabels.errors import BadInput
+
 
 @contextmanager
 def whole(path):
@@ -21,6 +23,15 @@ def whole(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(folder):
+    """Says in one line that the block could not write to `folder`. Raises BadInput."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(folder, "a folder that can be written", error.strerror or error) from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from scipy import stats
 
 DIGITS = 6  # differences and their means are rounded to so many: 0.3 - 0.305 is not below -0.005
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
-STAND_INS = ("phantom", "digits")
+STAND_INS = ("phantom", "digits")  # data that need no files: synthetic, or from scikit-learn
 VALUE = ("subject", "structure", "metric", "value")  # columns of scores.csv that are no axes of its grid
 COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
 

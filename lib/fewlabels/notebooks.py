@@ -12,11 +12,10 @@ from nbclient import NotebookClient
 
 from fewlabels import params
 from fewlabels.errors import BadInput
-from fewlabels.files import palette, whole, write_text
+from fewlabels.files import palette, whole, writable, write_text
+from fewlabels.ledger import STAND_INS
 from fewlabels.paths import CHECKOUT
 from fewlabels.sweep import folder_of
-
-AT_HAND = ("phantom", "digits")  # the parameter `data`: synthetic, or from scikit-learn
 
 
 def read(source):
@@ -42,7 +41,7 @@ def run_all(params_file):
     that the Config or a notebook does not take, and what a cell raised.
     """
     experiment, config = params.load(params_file)
-    if config.data in AT_HAND:  # nothing in them can be bad: only the notebook takes the time to make them
+    if config.data in STAND_INS:  # nothing in them can be bad: only the notebook takes the time to make them
         cohort, says = None, f"{config.data}, nothing to download"
     else:  # bad data are said here, in one line
         cohort = experiment.load(config)
@@ -60,6 +59,8 @@ def execute(source, target, values):
     for key in {*values} ^ {*parameters(notebook)}:
         found = "a parameter it does not have" if key in values else "no value"
         raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
+    with writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with whole(target) as unfinished:
         try:
             # stdout_file: the sweep's own bar shows in the terminal too
@@ -68,6 +69,8 @@ def execute(source, target, values):
         except papermill.PapermillExecutionError as error:
             if error.ename == "BadInput":  # one line for the user, not the kernel's traceback
                 raise BadInput.from_line(error.evalue) from None
+            if error.ename == "KeyboardInterrupt":  # the kernel heard of it first
+                raise KeyboardInterrupt from None
             raise
         finally:
             Path(f"{unfinished}.ipynb").unlink(missing_ok=True)

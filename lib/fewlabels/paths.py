@@ -1,6 +1,7 @@
 """Where data are read and results written, whatever the working directory: a notebook's is not the terminal's."""
 
 import os
+from os.path import expanduser
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]  # the repository, where it is one and not an installed package
@@ -12,10 +13,11 @@ def is_checkout():
 
 
 def data_root():
-    """FEWLABELS_DATA, or None. An empty variable counts as unset."""
-    return os.environ.get("FEWLABELS_DATA") or None
+    """FEWLABELS_DATA, or None. An empty variable counts as unset. `~` is understood: make hands it on as it is."""
+    return expanduser(os.environ.get("FEWLABELS_DATA") or "") or None
 
 
 def results_root():
     """FEWLABELS_RESULTS, or `results` in the repository (in the working directory for an installed package)."""
-    return Path(os.environ.get("FEWLABELS_RESULTS") or (CHECKOUT if is_checkout() else Path.cwd()) / "results")
+    named = expanduser(os.environ.get("FEWLABELS_RESULTS") or "")
+    return Path(named or (CHECKOUT if is_checkout() else Path.cwd()) / "results")

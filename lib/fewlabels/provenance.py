@@ -26,7 +26,8 @@ def now():
 def code():
     """The commit, the git trees of lib/ and params/, and whether anything that computes was changed since.
 
-    A changed lib/ has a digest of its changes behind its tree. All None outside a checkout (an installed package).
+    A changed lib/ has a digest of its changes behind its tree. All None outside a checkout (an installed package, an
+    unpacked archive).
     """
 
     def git(*arguments):
@@ -34,13 +35,14 @@ def code():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    if not is_checkout() or git("rev-parse", "HEAD") is None:
+    lib, params = git("rev-parse", "HEAD:./lib"), git("rev-parse", "HEAD:./params")
+    if not is_checkout() or lib is None or params is None:
         return {"commit": None, "lib": None, "params": None, "dirty": None}
-    lib, changes = git("rev-parse", "HEAD:lib"), git("diff", "HEAD", "--", "lib")
+    changes = git("diff", "HEAD", "--", "lib")
     return {
         "commit": git("rev-parse", "HEAD"),
         "lib": lib + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else ""),
-        "params": git("rev-parse", "HEAD:params"),
+        "params": params,
         "dirty": bool(git("status", "--porcelain", "--", *CODE)),
     }
 

@@ -1,19 +1,20 @@
 """What a result folder holds beside its runs: scores, tables, claims and where they come from."""
 
 import gzip
+import re
 from collections import Counter
 
 from fewlabels import ledger, provenance, sweep
-from fewlabels.files import locked, whole, write_json, write_text
+from fewlabels.files import locked, whole, writable, write_json, write_text
 
 
 def write(experiment, config, cohort, folder):
     """Writes scores.csv (above 1 MiB scores.csv.gz), table<k>.csv and .md, claims.csv and provenance.json.
 
     All from the stored runs of the grid. Returns the scores, `{table name: frame}` and the claims.
-    Raises RuntimeError where no run is stored.
+    Raises RuntimeError where no run is stored, BadInput where the folder cannot be written.
     """
-    with locked(folder):  # processes that share a sweep may end together
+    with writable(folder), locked(folder):  # processes that share a sweep may end together
         return _write(experiment, config, cohort, folder)
 
 
@@ -27,7 +28,8 @@ def _write(experiment, config, cohort, folder):
     done = f"{len(records)} of {len(grid)} runs"
     caption = f"Data: **{cohort.meta['data']}** ({cohort.meta['source']}). Profile `{config.profile}`, {done}."
     if isinstance(sources["lib"], list):
-        trees = Counter(str(record["provenance"]["lib"])[:8] for record in records.values())
+        # A changed tree has a digest behind its hash: hash+digest.
+        trees = Counter(re.sub(r"(.{8})[^+]*", r"\1", str(r["provenance"]["lib"]), count=1) for r in records.values())
         caption += f" **Mixed source trees**: {', '.join(f'{n} runs of {tree}' for tree, n in trees.items())}."
     if sources["dirty"] not in (False, None):
         caption += " **Made from changed, uncommitted code.**"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fewlabels import provenance
 from fewlabels.errors import BadInput
-from fewlabels.files import whole, write_json
+from fewlabels.files import whole, writable, write_json
 from fewlabels.ledger import VALUE
 from fewlabels.paths import results_root
 from fewlabels.training import Stopped
@@ -66,18 +66,16 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
             bar.update(0)
 
         for run in missing:
-            try:
-                _one(experiment, config, run, cohort, folder, fingerprint, code, device, report, stop)
-            except Stopped:
-                raise
-            except OSError as error:
-                raise BadInput(folder, "a folder that can be written", error.strerror or error) from None
-            except (RuntimeError, ArithmeticError) as error:  # Diverged, out of memory: a hole in the table
-                failed[run.id] = f"{type(error).__name__}: {error}"
-                write_json(
-                    folder / "failed" / f"{run.id}.json", {"error": failed[run.id], "trace": traceback.format_exc()}
-                )
-                tqdm.write(f"{run.id} failed: {failed[run.id]}")
+            with writable(folder):
+                try:
+                    _one(experiment, config, run, cohort, folder, fingerprint, code, device, report, stop)
+                except Stopped:
+                    raise
+                except (RuntimeError, ArithmeticError) as error:  # Diverged, out of memory: a hole in the table
+                    failed[run.id] = f"{type(error).__name__}: {error}"
+                    why = {"error": failed[run.id], "trace": traceback.format_exc()}
+                    write_json(folder / "failed" / f"{run.id}.json", why)
+                    tqdm.write(f"{run.id} failed: {failed[run.id]}")
             bar.update()
     return failed
 
@@ -88,7 +86,7 @@ def _one(experiment, config, run, cohort, folder, fingerprint, code, device, rep
     started, clock = provenance.now(), time.perf_counter()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    place = checkpoints(folder, run, identity, fingerprint, code)
+    place = checkpoints(folder, run, identity, fingerprint, code, device)
     result = experiment.run(config, run, cohort, place, device, report, stop)
     record = {
         "run": run.id,
@@ -106,13 +104,14 @@ def _one(experiment, config, run, cohort, folder, fingerprint, code, device, rep
     (folder / "failed" / f"{run.id}.json").unlink(missing_ok=True)
 
 
-def checkpoints(folder, run, identity, fingerprint, code):
-    """Where a run keeps its networks: a folder of its config but for the run's own fields, its data and source tree.
+def checkpoints(folder, run, identity, fingerprint, code, device):
+    """Where a run keeps its networks: a folder of its config but for the run's own fields, its data, source tree and
+    kind of device. What was begun on the CPU does not go on on a GPU.
 
     Runs that share a first stage find each other there, by its name, which says those fields that it depends on.
     """
     shared = {key: value for key, value in identity.items() if getattr(run, key, None) is None}
-    key = json.dumps([shared, fingerprint, code["lib"]], sort_keys=True)
+    key = json.dumps([shared, fingerprint, code["lib"], torch.device(device).type], sort_keys=True)
     return folder / "checkpoints" / hashlib.sha256(key.encode()).hexdigest()[:12]
 
 

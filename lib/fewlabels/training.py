@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import io
 import math
 
 import torch
@@ -135,8 +136,7 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, kee
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(device) if on_cuda else None,
         }
-        with whole(last) as temporary:
-            torch.save(state, temporary)
+        _save(last, state)
         if report:
             report(step, history[-1])
         if stop and stop():
@@ -144,10 +144,17 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, kee
 
     if keep == "best":
         method.network.load_state_dict(best)
-    with whole(done) as temporary:
-        torch.save({"network": method.network.state_dict(), "history": history}, temporary)
+    _save(done, {"network": method.network.state_dict(), "history": history})
     last.unlink(missing_ok=True)
     return history
+
+
+def _save(path, state):
+    """Written by Python: a full disk is then an OSError. torch's own writer has a RuntimeError that names no disk."""
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    with whole(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
 
 
 def _load(path):

@@ -11,18 +11,13 @@ from fewlabels import metrics
 from fewlabels.data import acdc
 from fewlabels.experiments import acdc_rows as rows
 from fewlabels.experiments.acdc_tables import METHODS, PAPER, tables
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Natural, Rate, Size, check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 
 __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]
 
 LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_splits")
-
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Config(BaseModel):

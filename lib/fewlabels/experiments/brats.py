@@ -9,10 +9,10 @@ from fewlabels.augment_slices import slice_augment
 from fewlabels.data import brats
 from fewlabels.errors import BadInput
 from fewlabels.experiments import translation_training as training
-from fewlabels.experiments.translation_rows import Count, Run, Settings, build
+from fewlabels.experiments.translation_rows import Run, Settings, build
 from fewlabels.experiments.translation_tables import PAPER, tables
 from fewlabels.methods.translation import Translation
-from fewlabels.params import check_grid
+from fewlabels.params import Count, check_grid
 from fewlabels.paths import data_root
 
 __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]

@@ -12,7 +12,7 @@ from fewlabels.data import cifar10
 from fewlabels.experiments.cifar10_tables import METHODS, PAPER, TRANSFORMS, of_curve, tables
 from fewlabels.methods.consistency import KL_CLIP, PredictionConsistency
 from fewlabels.models.convsmall import ConvSmall
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Natural, Rate, check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 
@@ -23,10 +23,6 @@ SWITCHES = ("legacy_inference_mode", "fixed_angle", "kl_clip", "mixed_accuracy",
 MODES = {"corrected": frozenset(), "legacy": frozenset(SWITCHES[:4])}
 LISTS = ("transforms", "methods", "modes", "seeds", "noise_seeds", "semi_learning_rate", "two_step_learning_rate")
 MOST = 45.0  # degrees
-
-Count = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Config(BaseModel):
@@ -39,8 +35,8 @@ class Config(BaseModel):
     transforms: list[Literal[TRANSFORMS]]
     methods: list[Literal[METHODS]]
     modes: list[str]  # "corrected", "legacy", or switches joined by +
-    seeds: list[Seed]  # of weights, batches and transforms; and of the split where the official order is lost
-    noise_seeds: list[Seed]  # the same for the noise transform
+    seeds: list[Natural]  # of weights, batches and transforms; and of the split where the official order is lost
+    noise_seeds: list[Natural]  # the same for the noise transform
     labels: Count  # labelled training images
     unlabelled: Annotated[int, Field(ge=0)]
     validation: Count

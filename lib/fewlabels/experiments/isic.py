@@ -13,7 +13,7 @@ from fewlabels.experiments.isic_tables import METHODS, PAPER, tables
 from fewlabels.experiments.isic_training import FOLDS, Trainer
 from fewlabels.methods import challenge
 from fewlabels.models.backbones import BACKBONES
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Natural, Rate, Size, check_grid
 from fewlabels.paths import data_root
 
 __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]
@@ -21,10 +21,6 @@ __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "r
 LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
 JUDGED = 500  # images of a fold at which it is looked where generators act
 
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
 Range = Annotated[float, Field(gt=0, le=1)]
 

@@ -12,7 +12,7 @@ from fewlabels.data import jsrt
 from fewlabels.experiments.jsrt_tables import METHODS, PAPER, STOP_GRADIENT, evaluate, tables
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Size, check_grid
 from fewlabels.paths import data_root
 from fewlabels.training import Shuffled, fit, seed_of
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
@@ -21,9 +21,6 @@ __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "r
 TABLE_2 = ("Baseline", "SemiTC", "SemiTC+")
 # What spans the grid.
 LISTS = ("splits", "labels", "methods", "stop_gradient_labels", "matched_validation_labels", "seeds", "amplitude")
-
-Count = Annotated[int, Field(gt=0)]
-Size = Annotated[float, Field(ge=0)]
 
 
 class Config(BaseModel):

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from fewlabels import metrics
 from fewlabels.data import cluttered_mnist
 from fewlabels.experiments import translation_training as training
-from fewlabels.experiments.translation_rows import ABLATIONS, METHODS, Count, Natural, Run, Settings, build
+from fewlabels.experiments.translation_rows import ABLATIONS, METHODS, Run, Settings, build
 from fewlabels.experiments.translation_tables import PAPER, tables
 from fewlabels.methods.translation import Translation
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Natural, check_grid
 from fewlabels.paths import data_root
 
 __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "run", "tables"]

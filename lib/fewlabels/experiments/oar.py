@@ -12,7 +12,7 @@ from fewlabels.data import oar
 from fewlabels.experiments import gao_rows
 from fewlabels.experiments import oar_rows as rows
 from fewlabels.experiments.oar_tables import METHODS, PAPER, tables
-from fewlabels.params import check_grid
+from fewlabels.params import Count, Natural, Rate, Size, check_grid
 from fewlabels.paths import data_root
 from fewlabels.sliding import sliding_window
 from fewlabels.training import Shuffled, fit, seed_of
@@ -21,10 +21,6 @@ __all__ = ["PAPER", "Config", "Run", "grid", "identity", "load", "notebooks", "r
 
 LISTS = ("methods", "seeds")
 
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Range = Annotated[float, Field(gt=0, le=1)]
 Axes = Field(min_length=3, max_length=3)
 

@@ -1,10 +1,10 @@
 """The rows of Vorontsov et al. 2019, Tables 1a and 1b, on cluttered MNIST and BraTS alike: what a name stands for."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 from torch.optim import Adam
 
@@ -12,16 +12,12 @@ from fewlabels.errors import BadInput
 from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
+from fewlabels.params import Count, Natural, Rate, Size
 
 METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
 SKIP_OF = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
 ABLATIONS = (*SKIP_OF, "Proposed (no cycle)")
 BETAS = (0.5, 0.999)  # of AMSGrad (Appendix A, "Optimization")
-
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
