@@ -121,3 +121,9 @@ def test_networks_without_a_batch_norm_or_with_auxiliary_ones_are_refused():
         with_auxiliary(with_auxiliary(nn.Sequential(nn.BatchNorm2d(2)), 3), 3)
     with pytest.raises(ValueError, match="^auxiliary norms: expected at least one, found 0$"):
         with_auxiliary(nn.BatchNorm2d(2), 0)
+
+
+def test_a_network_in_inference_mode_stays_in_it():
+    network = with_auxiliary(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval(), 3)
+    assert not any(module.training for module in network.modules())
+    assert network(torch.rand(1, 1, 4, 4)).shape == (1, 2, 4, 4)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewlabels.errors import BadInput
 from fewlabels.methods import challenge
 from fewlabels.methods.adversarial import RegularisedAdversarial
 from fewlabels.models.auxbn import with_auxiliary
@@ -89,3 +90,11 @@ def test_what_is_in_the_lesions_is_told_from_what_is_in_the_middle():
     assert found["lesion"] == pytest.approx(11, rel=1e-4)
     assert found["shuffled"] < 4
     assert found["window"] < 4
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_others_masks_need_others(usable):
+    masks = torch.zeros(3, 8, 8, dtype=torch.bool)
+    masks[:usable, 2:4] = True
+    with pytest.raises(BadInput, match=f"^masks: expected two or more with pixels inside and outside, found {usable}$"):
+        challenge.centred(nn.Identity(), torch.zeros(3, 3, 8, 8), masks)

@@ -328,6 +328,12 @@ def test_scores_that_cannot_be_written(command, calls, params_file, monkeypatch)
     assert err.endswith("expected a folder that can be written, found No space left on device\n")
 
 
+@pytest.mark.parametrize("name", ["jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats"])
+def test_a_data_root_that_cannot_be(refused, name, tmp_path):
+    """The system refuses the very look at it: a name too long here, a folder of somebody else's elsewhere."""
+    refused(["check-data", name, "--data", tmp_path / ("x" * 300)], f"{tmp_path}/xxx", "found File name too long")
+
+
 def test_home_is_understood_everywhere(refused, monkeypatch, tmp_path, params_file):
     """`make DATA=~/data` and `--data=~/data` reach Python as they are."""
     monkeypatch.setenv("HOME", str(tmp_path))

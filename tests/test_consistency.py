@@ -467,3 +467,47 @@ def test_a_restored_method_continues_as_if_never_stopped():
         one.training_step({"images": x, "labels": y})
     assert all(torch.equal(p, q) for p, q in zip(a.network.state_dict().values(), b.network.state_dict().values()))
     assert torch.equal(a.predict(x), b.predict(x))
+
+
+# ---- what comes in ----
+
+
+def test_a_batch_without_labels_has_no_supervised_loss():
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 3, 1)
+    optimiser = torch.optim.SGD(network.parameters(), 0.1)
+    method = TransformationConsistency(network, optimiser, lambda n: draw_transforms(n, (12, 14), 2.0, 2.0))
+    batch = {"images": torch.rand(2, 1, 12, 14), "labels": torch.zeros(0, 12, 14, dtype=torch.int64)}
+    losses = method.training_step(batch)
+    assert float(losses["loss_sup"]) == 0
+    assert float(losses["loss_cons"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"order": 3}, "order: expected 0 or 1, found 3"),
+        ({"distance": "dice"}, "distance: expected one of jaccard, mse, kl, found 'dice'"),
+        (
+            {"gradient": "printed", "order": 1},
+            "gradient: expected 'adjoint', or 'printed' with order 0, found 'printed'",
+        ),
+    ],
+)
+def test_settings_that_are_none_are_refused(setting, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        TransformationConsistency(nn.Conv2d(1, 2, 1), None, None, **setting)
+
+
+def test_labels_are_not_interpolated_by_a_cubic():
+    """It would leave the range of 0 to 1."""
+    with pytest.raises(ValueError, match="^order: expected 0 or 1, found 3$"):
+        transform_labels(torch.zeros(1, 6, 6, dtype=torch.int64), torch.zeros(1, 2, 6, 6), 2, order=3)
+
+
+def test_transforms_of_volumes_are_each_the_identity_or_not():
+    torch.manual_seed(0)
+    still = (draw_transforms(40, (4, 5, 6), 2.0, 1.0) == 0).flatten(2).all(2)
+    assert still.shape == (40, 3)
+    assert torch.equal(still.all(1), still.any(1))
+    assert 0 < still.all(1).sum() < 40

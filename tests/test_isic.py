@@ -502,6 +502,14 @@ def test_bad_mask(copy, kind):
     refused(lambda: isic.check(copy), f"lesion_masks.zip/{IDS[6]}.png: expected", found)
 
 
+def test_a_link_to_nowhere(copy, official):
+    path = next(path for path in sorted((official / "isic2018").rglob("*.jpg")) if path.stem == IDS[1])
+    path.unlink()
+    path.symlink_to("nowhere")
+    for call in (lambda: isic.load(official, 16), lambda: isic.check(official)):
+        refused(call, f"{path}: expected")
+
+
 def test_mask_missing_for_one_image(copy):
     archive = copy / "ham10000/lesion_masks.zip"
     write_zip(copy, {f"{i}.png": png(Image.new("1", SMALL, 1)) for i in IDS if i != IDS[6]})

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import rel_entr
 
-from fewlabels.losses import mean_squared_error, soft_jaccard, symmetric_kl
+from fewlabels.losses import mean_squared_error, soft_dice_loss, soft_jaccard, symmetric_kl
 
 ALL = [soft_jaccard, mean_squared_error, symmetric_kl]
 
@@ -130,3 +130,21 @@ def test_opposite_binary_maps_give_finite_values_and_gradients(loss):
 def test_gradients_are_those_of_finite_differences(loss):
     y, p = maps(0, (2, 3, 3, 4)), maps(1, (2, 3, 3, 4)).requires_grad_()
     assert torch.autograd.gradcheck(lambda p: loss(y, p, random_known(shape=(2, 3, 4))), p)
+
+
+# ---- what comes in ----
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", [soft_jaccard, mean_squared_error, symmetric_kl, soft_dice_loss])
+def test_half_precision_is_summed_in_single(loss, dtype):
+    """More pixels than the largest number of 16 bits."""
+    torch.manual_seed(0)
+    y, p = (torch.rand(1, 2, 400, 400).softmax(1).to(dtype) for _ in "yp")
+    torch.testing.assert_close(loss(y, p), loss(y.float(), p.float()))
+
+
+def test_masks_of_another_shape_are_refused():
+    """They would be broadcast, and Dice come out above 1."""
+    with pytest.raises(ValueError, match=r"^soft Dice: expected masks \(3, 1, 4, 4\), found \(3, 4, 4\)$"):
+        soft_dice_loss(torch.rand(3, 1, 4, 4), torch.ones(3, 4, 4))

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
-from fewlabels.metrics import contour_distance, iou, largest_components
+from fewlabels.metrics import contour_distance, dice, dice_global, iou, largest_components
 
 
 def blobs(seed, shape=(26, 33)):
@@ -212,3 +212,25 @@ def test_the_place_of_a_removed_part_is_a_hole_and_filled():
     cleaned = largest_components(labels)
     assert (cleaned[:, :6] == 1).all()
     assert (cleaned[:, 6:] == 2).all()
+
+
+# ---- what comes in ----
+
+
+@pytest.mark.parametrize("score", [lambda a, b: iou(a, b, 2), lambda a, b: dice(a, b, 2), dice_global])
+def test_maps_of_another_shape_are_refused(score):
+    """They would be broadcast, and an agreement come out above all there is."""
+    maps = torch.ones(3, 4, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"expected .*\(3, 4, 4\), found \((1|3, 1), 4, 4\)$"):
+        score(maps, maps[:1])
+    with pytest.raises(ValueError, match=r"expected .*\(3, 4, 4\), found \((1|3, 1), 4, 4\)$"):
+        score(maps, maps[:, None])
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, lambda m: m.astype(int), lambda m: m.astype(np.uint8)])
+def test_a_mask_may_be_a_tensor_or_of_numbers(kind):
+    rng = np.random.default_rng(0)
+    a, b = (ndimage.gaussian_filter(rng.random((30, 40)), 3) > 0.5 for _ in "ab")
+    assert contour_distance(kind(a), kind(b), (2.0, 1.0)) == contour_distance(a, b, (2.0, 1.0))
+    labels = a.astype(int) + b
+    assert np.array_equal(largest_components(torch.from_numpy(labels)), largest_components(labels))

@@ -611,6 +611,14 @@ def test_structures_of_another_name(pddca, openkbp):
     refused(lambda: oar.load(pddca), "expected one of BrainStem, Chiasm, Mandible", "found PTV70")
 
 
+@pytest.mark.parametrize("name", ["Mandible.NRRD", "Mandible.nrrd.part", "Mandible.nrrd.gz", "Mandible.mha"])
+def test_structures_that_are_no_nrrd_files(pddca, name):
+    """An organ of the table that is not read would silently count as not delineated."""
+    path = pddca / "pddca/0522c0001/structures/Mandible.nrrd"
+    other = path.rename(path.with_name(name))
+    refused(lambda: oar.load(pddca), f"{other}: expected Mandible.nrrd, found {name}")
+
+
 @pytest.mark.parametrize(
     ("how", "line"),
     [

@@ -506,3 +506,20 @@ def test_density_matching_finds_the_change_that_held_out_images_went_through():
     rng = np.random.default_rng(0)
     drawn = [held_out_loss(Grey(), x, y, random_policy(rng)) for _ in range(40)]
     assert held_out_loss(Grey(), x, y, found) < min(drawn)
+
+
+# ---- what comes in ----
+
+
+@pytest.mark.parametrize("change", [lambda x: rand_augment(x, 1, 5), lambda x: apply_policy(x, [[["Invert", 0, 0]]])])
+def test_images_of_8_bits_are_refused(change):
+    """They would come out inverted."""
+    with pytest.raises(ValueError, match=r"^images: expected floats in \[0, 1\], found torch.uint8$"):
+        change(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_the_held_out_loss_leaves_a_frozen_norm_frozen():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), Grey()).train()
+    network[0].eval()
+    held_out_loss(network, batch(4), torch.tensor([0, 1, 1, 0]), [[["Invert", 1, 0]]])
+    assert [network.training, network[0].training, network[1].training] == [True, False, True]

@@ -482,6 +482,11 @@ def test_an_adversarial_term_without_d_is_refused():
         method_of([*networks("intensity")[:2], None], "intensity")
 
 
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match=r"^kind: expected deformation or intensity, found 'deform'$"):
+        method_of(networks("intensity"), "deform")
+
+
 def test_all_are_in_training_mode_after_a_prediction():
     method = small_method("deformation")
     method.predict(small_batch()["images"])

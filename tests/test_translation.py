@@ -621,3 +621,8 @@ def test_global_dice_adds_in_64_bits():
 def test_l1_is_a_mean_over_everything():
     a, b = np.random.default_rng(0).random((2, 3, 4, 5))
     assert float(l1(torch.tensor(a), torch.tensor(b))) == pytest.approx(np.abs(a - b).mean(), rel=1e-5)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="^variant: expected one of released, paper, found 'release'$"):
+        Translation(nn.Identity(), {}, {}, variant="release")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewlabels.models.unet import UNet
+from fewlabels.models.unet import BilinearUNet, UNet
 
 
 def counted(inputs, classes, width, levels):
@@ -70,3 +70,10 @@ def test_every_parameter_receives_a_gradient():
     without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("network", "of"), [(UNet(levels=3), 4), (BilinearUNet(), 16)])
+def test_sizes_that_cannot_be_halved_are_refused(network, of):
+    expected = rf"^images: expected \(N, C, H, W\), H and W multiples of {of}, found \(1, 1, 30, 32\)$"
+    with pytest.raises(ValueError, match=expected):
+        network(torch.zeros(1, 1, 30, 32))

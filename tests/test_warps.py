@@ -541,3 +541,56 @@ def test_the_jacobian_determinant_of_an_affine_field_is_its_matrix_determinant(s
     matrix = np.concatenate([linear, np.ones((2, len(size), 1))], axis=2)
     determinant = jacobian_determinant(affine_field(torch.from_numpy(matrix), size)).flatten(1).numpy()
     assert np.abs(determinant - np.linalg.det(linear)[:, None]).max() <= 1e-12
+
+
+# ---- fields of half precision, of one pixel, of other shapes ----
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fields_of_half_precision_are_followed_in_single(dtype):
+    torch.manual_seed(0)
+    u, v = (smooth.to(dtype) for smooth in gaussian_field(2, (12, 14), 6.0, 3.0).split(1))
+    labels = torch.randint(5, (1, 1, 12, 14))
+    assert torch.equal(warp(labels, u, order=0), warp(labels, u.float(), order=0))
+    assert torch.equal(inside(u), inside(u.float()))
+    w, residual = align(u, v, return_residual=True)
+    exact, known = align(u.float(), v.float(), return_residual=True)
+    assert (w.dtype, residual.dtype) == (dtype, dtype)
+    torch.testing.assert_close(w, exact.to(dtype), rtol=0, atol=0)
+    torch.testing.assert_close(residual, known.to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 4, 5), (1, 1)])
+def test_fields_of_one_slice(size):
+    """Along an axis of one pixel nothing changes."""
+    torch.manual_seed(0)
+    u = 0.2 * torch.rand(2, len(size), *size)
+    assert jacobian_determinant(u).shape == (2, *size)
+    long = [axis for axis, length in enumerate(size) if length > 1]
+    if len(long) == 1:
+        slope = np.gradient(u[:, long[0]].numpy(), axis=1 + long[0])
+        np.testing.assert_allclose(jacobian_determinant(u).numpy(), 1 + slope, rtol=1e-5)
+    w, residual = align(u, 0.5 * u, return_residual=True)
+    assert float(residual.max()) < 1e-3
+    assert invert(u).shape == u.shape
+
+
+@pytest.mark.parametrize(
+    "matrix", [torch.eye(2)[None], torch.eye(2, 3, dtype=torch.int64)[None], torch.eye(3, 4)[None]]
+)
+def test_a_matrix_that_does_not_fit_is_refused(matrix):
+    with pytest.raises(ValueError, match=r"^affine_field: expected floats \(\.\.\., 2, 3\), found torch"):
+        affine_field(matrix, (4, 5))
+
+
+def test_control_points_of_other_dimensions_are_refused():
+    with pytest.raises(
+        ValueError, match=r"^control points: expected \(N, D, \*points\) along 2 axes, found \(1, 3, 3, 3, 3\)$"
+    ):
+        control_to_dense(torch.zeros(1, 3, 3, 3, 3), (6, 6))
+
+
+@pytest.mark.parametrize("crop", [(1, slice(2)), (slice(0, 4, 2), slice(2)), (slice(2),)])
+def test_a_crop_is_of_slices(crop):
+    with pytest.raises(ValueError, match="^warp crop: expected 2 slices without steps, found "):
+        warp(torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 4), crop=crop)

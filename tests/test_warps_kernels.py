@@ -1,5 +1,7 @@
 """The compiled kernels against the plain PyTorch of `warps.reference`, and what else users rely on."""
 
+import subprocess
+import sys
 import warnings
 
 import elasticdeform
@@ -286,3 +288,15 @@ def test_a_field_that_folds_warns_once_with_the_share_of_its_pixels():
     with pytest.warns(UserWarning, match=r"folds at 10.00% of its pixels") as caught:
         invert(u)
     assert len(caught) == 1
+
+
+def test_a_graph_may_be_the_first_to_ask_for_a_matrix():
+    """In a process of its own: what a graph was traced with must not serve the calls after it."""
+    code = """
+import torch
+from fewlabels.warps import control_to_dense
+control = torch.rand(1, 2, 3, 3, dtype=torch.float64)
+compiled = torch.compile(lambda c: control_to_dense(c, (9, 8)), backend="eager", fullgraph=True)(control)
+assert torch.equal(compiled, control_to_dense(control, (9, 8)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -27,6 +27,13 @@ def main(arguments=None):
     except BadInput as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        if error.filename is None:
+            raise
+        print(
+            f"fewlabels: {BadInput(error.filename, 'a file or folder within reach', error.strerror)}", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from what is stored", file=sys.stderr)
         return 75

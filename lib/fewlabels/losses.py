@@ -1,4 +1,7 @@
-"""Differentiable agreement of two soft segmentations or classifications, one value an image."""
+"""Differentiable agreement of two soft segmentations or classifications, one value an image.
+
+Half precision is computed in float32.
+"""
 
 import torch
 
@@ -15,6 +18,7 @@ def soft_jaccard(y, p, known=None):
     so that as a consistency term it also rewards confident predictions. Pixels where `known` `(N, *size)` is False
     are left out of every sum.
     """
+    y, p = _single(y), _single(p)
     product = y * p
     union = y + p - product
     if known is not None:
@@ -24,11 +28,12 @@ def soft_jaccard(y, p, known=None):
 
 def mean_squared_error(y, p, known=None):
     """Squared difference summed over classes, averaged over the known pixels of an image: `(N,)`. 0 is best."""
-    return _pixel_mean((y - p).square().sum(1), known)
+    return _pixel_mean((_single(y) - _single(p)).square().sum(1), known)
 
 
 def symmetric_kl(y, p, known=None):
     """(KL(y|p) + KL(p|y)) / 2 per pixel, averaged over the known pixels of an image: `(N,)`, nats. 0 is best."""
+    y, p = _single(y), _single(p)
     log_ratio = y.clamp(min=EPS).log() - p.clamp(min=EPS).log()
     return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
 
@@ -46,8 +51,12 @@ def soft_dice_loss(p, y, smooth=1.0):
     """-(2 sum p y + smooth) / (sum p + sum y + smooth), over all pixels of all images: a scalar, -1 is best.
 
     Probabilities and masks of any equal shape. Vorontsov et al. 2019, Eq. 8, as their released code has it: not one
-    value an image, so that an image in which little is to be found weighs little.
+    value an image, so that an image in which little is to be found weighs little. Raises ValueError for shapes that
+    differ.
     """
+    if p.shape != y.shape:
+        raise ValueError(f"soft Dice: expected masks {tuple(p.shape)}, found {tuple(y.shape)}")
+    p = _single(p)
     y = y.to(p)
     return -(2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth)
 
@@ -61,6 +70,11 @@ def kl_divergence(log_y, log_p, clip=0.0):
     if clip:
         log_y, log_p = (log.exp().clamp(clip, 1).log() for log in (log_y, log_p))
     return (log_y.exp() * (log_y - log_p)).sum(1)
+
+
+def _single(x):
+    """Half precision widened: it ends at 65504, fewer than an image has pixels."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _pixel_mean(per_pixel, known):

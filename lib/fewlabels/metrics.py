@@ -9,8 +9,9 @@ def iou(prediction, truth, classes):
     """Intersection over union of each class but the background, in points (0-100).
 
     int64 label maps `(N, *size)` twice -> `(N, classes - 1)`.
-    A structure that is in neither map scores 100.
+    A structure that is in neither map scores 100. Raises ValueError for shapes that differ.
     """
+    _alike(prediction, truth)
     scores = []
     for c in range(1, classes):
         a, b = (prediction == c).flatten(1), (truth == c).flatten(1)
@@ -23,8 +24,9 @@ def dice(prediction, truth, classes):
     """Dice coefficient of each class but the background, 0 to 1, over all pixels of a subject together.
 
     int64 label maps of one subject, of any equal shape -> `(classes - 1,)`. A class in neither map scores 1, in one of
-    them 0.
+    them 0. Raises ValueError for shapes that differ.
     """
+    _alike(prediction, truth)
     scores = []
     for c in range(1, classes):
         a, b = prediction == c, truth == c
@@ -37,21 +39,24 @@ def dice_global(p, y, threshold=None, smooth=1.0):
     """Dice of probabilities against masks of any equal shape, all images counted together; 0 to 1.
 
     Not thresholded by default: (2 sum p y + smooth) / (sum p + sum y + smooth), as the released code of Vorontsov et
-    al. 2019 evaluates; sums are of 64 bits. With a threshold, of the pixels above it.
+    al. 2019 evaluates; sums are of 64 bits. With a threshold, of the pixels above it. Raises ValueError for shapes that
+    differ.
     """
+    _alike(p, y)
     p = p.double() if threshold is None else (p > threshold).double()
     y = y.double()
     return float((2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth))
 
 
 def contour_distance(prediction, truth, spacing_mm):
-    """Mean absolute contour distance of two masks in mm: bool arrays `(*size)`, spacing along each axis.
+    """Mean absolute contour distance of two masks in mm: `(*size)`, 0 is outside; spacing along each axis.
 
     A contour is the pixels of a mask with a 4-neighbour (6 in 3-D) outside it, the outside of the image included. The
     mean distance from each contour's pixels to the nearest pixel of the other, averaged over both directions.
     NaN where one mask is empty: there is no distance to nothing (its IoU is 0).
     """
-    contours = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, truth)]
+    masks = [np.asarray(mask, dtype=bool) for mask in (prediction, truth)]
+    contours = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
     if not all(contour.any() for contour in contours):
         return float("nan")
     to_prediction, to_truth = (ndimage.distance_transform_edt(~c, sampling=spacing_mm) for c in contours)
@@ -66,7 +71,7 @@ def largest_components(labels, through=None):
              the apex off a lung in exclusive labels; the apex is no stray component)
     What is left of one structure is not overwritten by another; a removed stray part counts as a hole.
     """
-    kept = {}
+    labels, kept = np.asarray(labels), {}
     for c in np.unique(labels[labels > 0]):
         parts, _ = ndimage.label(np.isin(labels, [c, *(through or {}).get(int(c), ())]))
         kept[c] = parts == np.bincount(parts[labels == c]).argmax()
@@ -76,3 +81,8 @@ def largest_components(labels, through=None):
     for c in sorted(kept, key=lambda c: kept[c].sum()):  # the smallest first: a hole is its innermost structure's
         out[ndimage.binary_fill_holes(kept[c]) & (out == 0)] = c
     return out
+
+
+def _alike(prediction, truth):
+    if prediction.shape != truth.shape:
+        raise ValueError(f"scores: expected maps of one shape, {tuple(prediction.shape)}, found {tuple(truth.shape)}")

@@ -174,21 +174,22 @@ def held_out_loss(network, x, y, policy, best=False, batch=256):
     Each image goes through every sub-policy, and the loss is the mean of all (Lim et al., Section 3.2). `best=True`:
     as in the release, each goes as many times through a sub-policy that is drawn, and its lowest loss counts.
 
-    The network predicts in evaluation mode, and is left in the mode it was in.
+    The network predicts in evaluation mode, and each of its modules is left in the mode it was in.
     """
 
     def losses(part):
         pairs = zip(x.split(batch), y.split(batch))
         return torch.cat([F.cross_entropy(network(apply_policy(a, part)), b, reduction="none") for a, b in pairs])
 
-    mode = network.training
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     with torch.no_grad():
         if best:
             found = torch.stack([losses(policy) for _ in policy]).amin(0)
         else:
             found = torch.cat([losses([subpolicy]) for subpolicy in policy])
-    network.train(mode)
+    for module, training in modes.items():
+        module.training = training
     return found.mean().item()
 
 
@@ -226,6 +227,8 @@ def _value(name, magnitude, side, size):
 
 
 def _to_8_bits(x):
+    if not x.is_floating_point():
+        raise BadInput("images", "floats in [0, 1]", x.dtype)
     return (x * 255).round().clamp(0, 255).to(torch.uint8)
 
 

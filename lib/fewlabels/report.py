@@ -38,7 +38,7 @@ def _write(experiment, config, cohort, folder):
     tables = experiment.tables(config, scores)
     for name, (table, markdown) in tables.items():
         with whole(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.2f")
+            table.to_csv(temporary, index=False, float_format="%.4f")
         write_text(folder / f"{name}.md", markdown(caption))
     claims = ledger.judge(experiment.PAPER, scores, cohort.meta["data"])
     with whole(folder / "claims.csv") as temporary:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from fewlabels.claims.paired import signed
 from fewlabels.ledger import DIGITS, Verdict, greater, published_values, verdict
 
 VOLUMES = (1, 3)  # N_L
@@ -92,16 +93,12 @@ def _n(found):
     return min(len(d.index.unique("subject")) for d in found.values())
 
 
-def _number(number):
-    return f"{round(number, 3) + 0.0:+.3f}"  # no -0.000
-
-
 def _said(found):
     """The evidence: mean difference, p over subjects, p over runs."""
     parts = {}
     for (better, than, n), d in found.items():
         runs = d.mean(axis=1).groupby(RUN).mean().round(DIGITS)
-        ours = f"{_number(_mean(d))} at {n} (p {_p(d):.2g}; over {len(runs)} runs {greater(runs)[1]:.2g})"
+        ours = f"{signed(_mean(d))} at {n} (p {_p(d):.2g}; over {len(runs)} runs {greater(runs)[1]:.2g})"
         parts.setdefault(f"{better} - {than}", []).append(ours)
     return "; ".join(f"{what} {', '.join(ours)}" for what, ours in parts.items())
 
@@ -138,7 +135,7 @@ def chaitanya_01(scores):
 
 def _lowest(found):
     means = {n: {row: _mean(found[row, "none", n]) for row in ROWS} for n in VOLUMES}
-    least = ", ".join(f"{min(of, key=of.get)} {_number(min(of.values()))} at {n}" for n, of in means.items())
+    least = ", ".join(f"{min(of, key=of.get)} {signed(min(of.values()))} at {n}" for n, of in means.items())
     return f"{_said({place: d for place, d in found.items() if place[0] == 'A'})}; least above none: {least}"
 
 
@@ -193,7 +190,7 @@ def chaitanya_11(scores):
     first, (test, p) = round(_subjects(d)[FIRST].mean(), DIGITS), _tests(d)
     supported = first > 0 and p[FIRST] < 0.05 and _above(d)
     contradicted = (first < 0 and _tests(-d)[1][FIRST] < 0.05) or _above(-d)
-    ours = f"{FIRST} (column inferred) {_number(first)} (p {p[FIRST]:.2g}); all three: {_said(found)}"
+    ours = f"{FIRST} (column inferred) {signed(first)} (p {p[FIRST]:.2g}); all three: {_said(found)}"
     return Verdict(verdict(supported, contradicted), ours, _n(found), test, max(p[FIRST], _p(d)))
 
 
@@ -234,9 +231,9 @@ def chaitanya_15(scores):
         return lacking
     draws = np.random.default_rng(0).choice(d, (1000, len(d))).mean(axis=1)
     low, high = np.percentile(draws, (2.5, 97.5)).round(DIGITS)
-    gaps = " and ".join(f"{_number(of.mean())} at {n}" for n, of in of_size.items())
+    gaps = " and ".join(f"{signed(of.mean())} at {n}" for n, of in of_size.items())
     mean = round(d.mean(), DIGITS)
-    ours = f"ahead by {gaps}: difference {_number(mean)} (95 % interval {_number(low)} to {_number(high)})"
+    ours = f"ahead by {gaps}: difference {signed(mean)} (95 % interval {signed(low)} to {signed(high)})"
     return Verdict(verdict(mean > 0 and low > 0, mean < 0 and high < 0), ours, len(d), "bootstrap over subjects")
 
 

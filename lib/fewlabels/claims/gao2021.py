@@ -29,6 +29,7 @@ B1, B2, TIMED = "EfficientNet-B1", "EfficientNet-B2", "ResNet-50"
 KINDS = ("affine", "deformation", "appearance")
 ORGANS = Verdict("not run", "a claim on skin lesions; these are scores of organs at risk")
 RATIOS = {"Comb": 2.07, "Fast AA": 2.83, "cGAN": 6.23, "RandAug": 12}  # published times, over no-aug's
+UNTIMED = "no sweep writes them (make bench, case I, times steps)"
 
 
 def _folds(scores, columns, among=None):
@@ -202,7 +203,8 @@ def _times(scores, methods):
     ratios = timed.groupby(["structure", "method"])["value"].median().dropna().round(DIGITS)
     total = {method: ratios.get(("all", method)) for method in methods}
     if none := ", ".join(method for method, ratio in total.items() if ratio is None):
-        return None, None, Verdict("not run", f"no training times (seconds_ratio, {TIMED}, on a GPU) of {none}")
+        why = f"no training times (seconds_ratio, {TIMED}, on a GPU) of {none}; {UNTIMED}"
+        return None, None, Verdict("not run", why)
     parts = {}
     for (part, method), ratio in ratios.items():
         if part != "all":

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from fewlabels.claims.paired import mean, passes
+from fewlabels.claims.paired import least_clear, mean, minus, passes
 from fewlabels.claims.tudelft2021_collapse import *  # noqa: F403 (claims 5 to 7, 9 and 17)
 from fewlabels.claims.tudelft2021_collapse import SEEDS, at_rates, collapsed_in, count, of_runs
 from fewlabels.experiments.cifar10_tables import METHODS, TRANSFORMS
@@ -39,12 +39,12 @@ def _whole_curves(scores, mode, methods, metrics):
 
 def _minus(runs, better, than, metric="accuracy"):
     """Differences paired by seed."""
-    return (runs[metric, better] - runs[metric, than]).round(DIGITS)
+    return minus(runs[metric], better, than)
 
 
 def _least_clear(tests):
     """Name and p of that of several tests which is furthest from passing."""
-    name, p = max(tests, key=lambda test: test[1])
+    name, p = least_clear(tests)
     return f"{name}, larger p", p
 
 

@@ -249,8 +249,12 @@ def _arrays(files):
 def _packed(files, decode):
     """The bytes of all files, each decoded once, and where they begin and end. Official ones are gigabytes: not twice
     in memory."""
-    sizes = [file.content.stat().st_size if isinstance(file.content, Path) else len(file.content) for file in files]
-    ends = np.cumsum([0, *sizes], dtype=np.int64)
+
+    def size(file):
+        with prepared.reading(file.name, "a file that can be read"):
+            return file.content.stat().st_size if isinstance(file.content, Path) else len(file.content)
+
+    ends = np.cumsum([0, *map(size, files)], dtype=np.int64)
     content = np.empty(ends[-1], np.uint8)
 
     def one(i):

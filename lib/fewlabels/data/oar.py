@@ -254,6 +254,9 @@ def _patient(folder, data):
     if not (low >= -(2**15) and high < 2**15 and (image.dtype.kind in "iu" or (image == np.round(image)).all())):
         raise BadInput(folder / "img.nrrd", "whole Hounsfield units of 16 bits", f"{image.dtype}, {low:g} to {high:g}")
     files = {path.stem: path for path in sorted((folder / "structures").glob("*.nrrd"))}
+    for path in sorted((folder / "structures").glob("[!.]*")):  # an organ that is not read counts as not delineated
+        if path.suffix != ".nrrd" and (name := path.name.split(".")[0]) in classes[1:]:
+            raise BadInput(path, f"{name}.nrrd", path.name)
     unknown = [path for name, path in files.items() if name not in {*classes[1:], *IGNORED.get(data, ())}]
     if unknown:  # under another name an organ would silently become background
         raise BadInput(unknown[0], f"one of {', '.join(classes[1:])}", unknown[0].stem)

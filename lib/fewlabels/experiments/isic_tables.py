@@ -47,7 +47,7 @@ def of_search(config, rows):
     """What a reader must know of the searched policies among a table's rows."""
     points = len(config.rand_augment)
     grid = (
-        f"the best of {points} points on a quarter of fold {config.folds[0]}'s training lesions"
+        f"the best of {points} points on a quarter of fold {config.folds[0]}'s training lesions, for all folds"
         if points > 1
         else "fixed"
     )

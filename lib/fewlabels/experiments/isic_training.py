@@ -6,6 +6,7 @@ import torch
 
 from fewlabels import policies
 from fewlabels.data import isic
+from fewlabels.errors import BadInput
 from fewlabels.experiments import gao_rows
 from fewlabels.experiments import isic_rows as rows
 from fewlabels.methods import challenge
@@ -23,7 +24,8 @@ def split_of(config, cohort, fold):
 class Trainer:
     """The stages of a run: each trains one network under its own name in the run's folder, once for all rows.
 
-    All rows start from the same seeds, T from the same weights. Nothing is chosen by the fold that is tested.
+    All rows start from the same seeds, T from the same weights. Nothing is chosen by the fold that is tested, but for
+    `rand_augment`.
     """
 
     def __init__(self, config, run, cohort, folder, device="cpu", report=None, stop=None):
@@ -90,7 +92,9 @@ class Trainer:
     def rand_augment(self, name):
         """RandAugment with the best of the points to try, and the BMCA of each.
 
-        They are judged by a quarter of the first fold's training lesions: a network for each, trained on the rest.
+        Searched once, as the paper's 12 trainings: on the first fold, judged by a quarter of its training lesions, a
+        network for each point trained on the rest. Those images are test images of the other folds, where RandAugment
+        has that advantage.
         """
         config, first = self.config, self.config.folds[0]
         points, searched = config.rand_augment, {}
@@ -128,7 +132,11 @@ class Trainer:
         """A fold's training images in two, as indices: to train on, and a quarter of the lesions to judge by."""
         ids = [self.cohort.ids[i] for i in self.pool]
         labels, groups = self.labels[self.pool].tolist(), [self.cohort.groups[i] for i in self.pool]
-        split = isic.splits(ids, labels, groups, 0, FOLDS - 1, seed=0)  # every class has a lesion in each fold
+        try:
+            split = isic.splits(ids, labels, groups, 0, FOLDS - 1, seed=0)  # every class has a lesion in each part
+        except BadInput as error:
+            expected = f"enough for policies to be judged by a quarter of the lesions ({error})"
+            raise BadInput("training_images", expected, len(ids)) from None
         return self.cohort.index(split.labelled), self.cohort.index(split.test)
 
     def judge(self, method, index):

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from fewlabels.errors import BadInput
 from fewlabels.methods.adversarial import in_pixels
 from fewlabels.models.generators import displacement
 from fewlabels.warps import control_to_dense, random_control, warp
@@ -80,10 +81,12 @@ def centred(G, x, masks):
     """Is what G makes of images x `(N, C, H, W)` in the lesions, bool `(N, H, W)`? Three ratios of inside to outside:
 
     `lesion` of the images' own masks, `shuffled` of masks of other images, `window` of Gaussians in the middle. Images
-    whose mask is empty or full do not count.
+    whose mask is empty or full do not count. Raises BadInput if fewer than two do.
     """
     share = masks.flatten(1).float().mean(1)
     x, masks = x[(share > 0) & (share < 1)], masks[(share > 0) & (share < 1)]
+    if len(masks) < 2:
+        raise BadInput("masks", "two or more with pixels inside and outside", len(masks))
     G.eval()
     where = strength(G(x, torch.randn(len(x), G.Z, device=x.device)), G.kind)
     others = masks.roll(1 + int(torch.randint(len(masks) - 1, ())), dims=0)

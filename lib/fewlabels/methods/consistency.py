@@ -31,21 +31,27 @@ REACHED = 0.5  # a pixel whose t2 o t1^-1 is known less precisely than this (pix
 
 
 def draw_transforms(n, size, alpha, sigma, device=None):
-    """n transforms t ~ T as fields `(n, 2, *size)`: the identity with probability 1/2, else elastic (Section 3)."""
+    """n transforms t ~ T as fields `(n, D, *size)`: the identity with probability 1/2, else elastic (Section 3)."""
     fields = gaussian_field(n, size, alpha, sigma, device=device)
-    return fields * (torch.rand(n, 1, 1, 1, device=device) < 0.5)
+    return fields * (torch.rand(n, *[1] * (1 + len(size)), device=device) < 0.5)
 
 
 def transform_labels(y, u, classes, order=0):
     """t_out of label maps int64 `(N, *size)` as one-hot (order 0) or soft (order 1) maps `(N, classes, *size)`.
 
-    What comes from outside the image is background.
+    What comes from outside the image is background. Raises ValueError for another order.
     """
+    _check_order(order)
     if order == 0:
         return F.one_hot(warp(y[:, None], u, order=0)[:, 0], classes).movedim(-1, 1).float()
     soft = warp(F.one_hot(y, classes).movedim(-1, 1).float(), u, order)
     background = 1 - soft[:, 1:].sum(1, keepdim=True)
     return torch.cat([background, soft[:, 1:]], dim=1)
+
+
+def _check_order(order):
+    if order not in (0, 1):  # a cubic leaves the range of 0 to 1
+        raise ValueError(f"order: expected 0 or 1, found {order}")
 
 
 def reached(field, error):
@@ -66,6 +72,8 @@ class TransformationConsistency(Resumable):
     gradient       of the order-0 layer: "adjoint" (gradients go back to the pixels whose values were copied, the
                    paper's Section 3) or "printed" (the formula of its Section 2: gradients warped by t1 o t2^-1)
     stop_gradient  the ablation the paper argues against: the first branch is a fixed target
+
+    Raises ValueError for an order, distance or gradient that is none of these.
     """
 
     STATE = ("network", "optimiser")
@@ -73,6 +81,9 @@ class TransformationConsistency(Resumable):
     def __init__(
         self, network, optimiser, draw, lam=1.0, order=0, distance="jaccard", gradient="adjoint", stop_gradient=False
     ):
+        _check_order(order)
+        if distance not in DISTANCES:
+            raise ValueError(f"distance: expected one of {', '.join(DISTANCES)}, found {distance!r}")
         if gradient not in ("adjoint", "printed") or (gradient, order) == ("printed", 1):
             raise ValueError(
                 f"gradient: expected 'adjoint', or 'printed' with order 0, found {gradient!r}, order {order}"
@@ -89,7 +100,7 @@ class TransformationConsistency(Resumable):
         p1, p2 = self.network(torch.cat([x1, x2])).softmax(1).chunk(2)
 
         y1, y2 = (transform_labels(y, u[:labelled], p1.shape[1], self.order) for u in (u1, u2))
-        loss_sup = (S(y1, p1[:labelled]) + S(y2, p2[:labelled])).sum() / (2 * labelled)
+        loss_sup = (S(y1, p1[:labelled]) + S(y2, p2[:labelled])).sum() / max(1, 2 * labelled)
 
         with torch.set_grad_enabled(self.lam > 0 and torch.is_grad_enabled()):
             t2_after_t1_inverse, error = align(u1, u2, return_residual=True)

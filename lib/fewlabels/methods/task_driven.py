@@ -41,8 +41,8 @@ class TaskDriven(Resumable):
     warm_up        first steps, in which S alone learns, from affine images
     task_gradient  False: as in the release, L_S has no gradient in w_G
 
-    G sees the affine image; the generated one is the original warped once, by both fields. Raises ValueError without D
-    where lam_adv is not 0.
+    G sees the affine image; the generated one is the original warped once, by both fields. Raises ValueError for
+    another kind, and without D where lam_adv is not 0.
     """
 
     STATE = ("network", "optimiser", "optimiser_D", "step")
@@ -51,6 +51,8 @@ class TaskDriven(Resumable):
         self, S, G, D, kind, task_loss, draw_affine, move_targets,
         lam_adv=1.0, lam_big=0.001, unit=1.0, warm_up=0, task_gradient=True, learning_rate=0.001,
     ):  # fmt: skip
+        if kind not in ("deformation", "intensity"):
+            raise ValueError(f"kind: expected deformation or intensity, found {kind!r}")
         if D is None and lam_adv:
             raise ValueError("D: expected a discriminator where lam_adv is not 0, found None")
         self.S, self.G, self.D = S, G, D

@@ -24,6 +24,7 @@ from torch.nn.utils import parametrize
 from fewlabels.errors import BadInput
 from fewlabels.losses import soft_dice_loss
 from fewlabels.methods.resumable import Resumable
+from fewlabels.models.translator import VARIANTS
 
 LAMBDA = {"adv": 3.0, "rec": 50.0, "lat": 1.0, "cyc": 50.0, "seg": 0.01}  # Appendix A, "Weighted objectives"
 
@@ -63,9 +64,13 @@ class Translation(_Trained):
     variant     "released": four latent terms, two of which are over the whole code, and the hinge at each place of D's
                 maps; "paper": the six terms of Eq. 10, and the hinge of an image's mean
     amp         whether to compute in bfloat16 where that is safe
+
+    Raises ValueError for another variant.
     """
 
     def __init__(self, G, D, optimisers, weights=LAMBDA, variant="released", amp=False):
+        if variant not in VARIANTS:
+            raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
         self.G, self.D, self.optimisers = G, nn.ModuleDict(D), optimisers
         self.network = nn.ModuleDict({"G": G, "D": self.D})
         self.weights, self.variant, self.amp = weights, variant, amp

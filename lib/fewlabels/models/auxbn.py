@@ -25,6 +25,7 @@ class AuxiliaryBatchNorm(nn.Module):
     def __init__(self, main, count):
         super().__init__()
         self.main, self.auxiliary = main, nn.ModuleList(copy.deepcopy(main) for _ in range(count))
+        self.train(main.training)
 
     def forward(self, x):
         if not self.training:

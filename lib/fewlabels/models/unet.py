@@ -24,6 +24,10 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # forward + backward 1.16 times faster on the CPU
 
     def forward(self, x):
+        multiple = 2 ** len(self.up)
+        if x.ndim != 4 or any(n % multiple or not n for n in x.shape[2:]):
+            expected = f"(N, C, H, W), H and W multiples of {multiple}"
+            raise ValueError(f"images: expected {expected}, found {tuple(x.shape)}")
         x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for level, encode in enumerate(self.encoder):

@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-from fewlabels.warps.operator import check_field, kernels_for, warp
+from fewlabels.warps.operator import check_field, kernels_for, single, warp
 
 
 def compose(first, then):
@@ -32,8 +32,8 @@ def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
 
     Where u1 folds or leads out of the image no w may exist. The residual |w(q) + u1(q + w(q)) - u2(q)| in pixels,
     `(N, *size)`, tells; with `return_residual` it is returned beside w. Folding warns with the share of the pixels
-    that fold (not inside a graph of torch.compile); it never raises. Returns a detached tensor: no gradient flows to
-    the fields. Raises ValueError for fields of different shapes.
+    that fold (not inside a graph of torch.compile); it never raises. Half precision is computed in float32. Returns a
+    detached tensor: no gradient flows to the fields. Raises ValueError for fields of different shapes.
     """
     check_field(u1, u2.shape, "u1")
     check_field(u2, u1.shape, "u2")
@@ -42,18 +42,22 @@ def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
         if folded > 0:
             message = f"the field folds at {folded:.2%} of its pixels: there its inverse is one of several or none"
             warnings.warn(message, stacklevel=3)
-    w, residual = kernels_for(u1).align(u1.detach(), u2.detach(), tolerance, steps)
+    exact1, exact2 = single(u1.detach()), single(u2.detach())
+    w, residual = (found.to(u1.dtype) for found in kernels_for(exact1).align(exact1, exact2, tolerance, steps))
     return (w, residual) if return_residual else w
 
 
 def jacobian_determinant(u):
     """det(I + du/dq), `(N, *size)`: the local change of area (volume); <= 0 where the field folds.
 
-    Central differences, one-sided at the edges.
+    Central differences, one-sided at the edges; along an axis of one pixel nothing changes.
     """
     axes = range(u.shape[1])
-    # rows[i][j] = d phi_i / d q_j
-    rows = [[d + (i == j) for j, d in enumerate(torch.gradient(u[:, i], dim=[a + 1 for a in axes]))] for i in axes]
+
+    def slope(component, axis):
+        return torch.gradient(component, dim=axis)[0] if component.shape[axis] > 1 else torch.zeros_like(component)
+
+    rows = [[slope(u[:, i], j + 1) + (i == j) for j in axes] for i in axes]  # rows[i][j] = d phi_i / d q_j
     if len(rows) == 2:
         (a, b), (c, d) = rows
         return a * d - b * c

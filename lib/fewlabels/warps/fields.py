@@ -13,7 +13,11 @@ def control_to_dense(control, size):
 
     Interpolating cubic B-spline with mirror boundary, the outer control points on the outer pixel centres
     (elasticdeform's meaning; ITK and TorchIO use the vectors as spline coefficients on a wider grid instead).
+    D may be any number of components. Raises ValueError for control points along another number of axes than `size`.
     """
+    if control.ndim != 2 + len(size):
+        expected = f"(N, D, *points) along {len(size)} axes"
+        raise ValueError(f"control points: expected {expected}, found {tuple(control.shape)}")
     field = control
     for axis, (points, length) in enumerate(zip(control.shape[2:], size), start=2):
         field = along(field, axis, "upsampling", points, length)
@@ -50,7 +54,12 @@ def affine_field(matrix, size):
     """The field of `q -> A (q - c) + t + c`, c the image centre: `(N, D, D + 1)` = `[A | t]` -> `(N, D, *size)`.
 
     Fields add up: `affine_field(matrix, size) + u` pulls from the affine map's place moved by `u`, in one resampling.
+    Raises ValueError for a matrix of another shape (one without t among them) or of integers.
     """
+    expected = (len(size), len(size) + 1)
+    if matrix.shape[-2:] != expected or not matrix.is_floating_point():
+        found = f"{matrix.dtype} {tuple(matrix.shape)}"
+        raise ValueError(f"affine_field: expected floats (..., {expected[0]}, {expected[1]}), found {found}")
     ones, flat = [1] * len(size), matrix.ndim - 1
     centre = torch.tensor([(length - 1) / 2 for length in size], dtype=matrix.dtype, device=matrix.device)
     q = pixels(size, matrix.dtype, matrix.device) - centre.reshape(-1, *ones)

@@ -34,8 +34,12 @@ def along(x, axis, name, *sizes):
 @lru_cache(maxsize=64)
 def matrix(name, sizes, dtype, device):
     with torch.inference_mode(False):  # it must serve autograd later, whoever asks first
-        arguments = [int(size) if size.is_integer() else size for size in sizes]
-        return torch.as_tensor(MATRICES[name](*arguments), dtype=dtype, device=device)
+        return torch.as_tensor(_array(name, sizes), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def _array(name, sizes):
+    return MATRICES[name](*(int(size) if size.is_integer() else size for size in sizes))
 
 
 @torch.library.custom_op("fewlabels::along", mutates_args=())
@@ -52,7 +56,7 @@ def _along(x: torch.Tensor, axis: int, name: str, sizes: list[float], transposed
 
 @_along.register_fake
 def _(x, axis, name, sizes, transposed):
-    length = matrix(name, tuple(sizes), torch.float64, torch.device("cpu")).shape[transposed]
+    length = _array(name, tuple(sizes)).shape[transposed]  # a tensor made here would be no real one
     return x.new_empty([*x.shape[:axis], length, *x.shape[axis + 1 :]])
 
 

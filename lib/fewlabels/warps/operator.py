@@ -48,8 +48,8 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
     if order and not x.is_floating_point():
         warnings.warn(f"warp: the image, {x.dtype}, is interpolated and returned in float32", stacklevel=2)
         x = x.float()
-    exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    u = u.to(exact.dtype) if exact.is_floating_point() else u
+    exact = single(x)
+    u = u.to(exact.dtype) if exact.is_floating_point() else single(u)
     if backend == "elasticdeform":
         from fewlabels.warps import elastic  # its compiled extension is needed by this backend only
 
@@ -60,8 +60,14 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
 
 def inside(u, size=None):
     """Which pixels a field fetches from within the image: bool `(N, *out)`. `size` is the image's, if not u's own."""
+    u = single(u)
     places = [reference.place(u[:, axis], axis, 0, n, "border") for axis, n in enumerate(size or u.shape[2:])]
     return reference.inside(places)
+
+
+def single(x):
+    """Half precision as float32, all else as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def kernels_for(x):
@@ -95,7 +101,7 @@ def _cropped(u, crop):
     """The part of the field that crop asks for, and where it begins."""
     if crop is None:
         return u, [0] * u.shape[1]
-    if len(crop) != u.shape[1] or any(part.step not in (None, 1) for part in crop):
+    if len(crop) != u.shape[1] or any(not isinstance(part, slice) or part.step not in (None, 1) for part in crop):
         raise ValueError(f"warp crop: expected {u.shape[1]} slices without steps, found {crop}")
     origin = [part.indices(length)[0] for part, length in zip(crop, u.shape[2:])]
     u = u[(..., *crop)]

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 
 from fewlabels.data.cohort import Cohort
+from fewlabels.data.phantoms.shapes import bell, smooth_noise
 from fewlabels.errors import BadInput
 
 SOURCE = "synthetic chest radiographs (fewlabels.data.phantoms.chest)"
@@ -64,7 +64,7 @@ def _subject(rng, size):
         + rng.uniform(0.02, 0.20) * _rounded(heart, 0.10)
         + sum(side.bone_and_tissue - side.air * displaced for side in sides.values())
         - _stomach_bubble(rng, y, x, build)
-        + sum(0.32 / knots**0.7 * _smooth_noise(rng, axis, knots) for knots in (5, 12, 30, 60))
+        + sum(0.32 / knots**0.7 * smooth_noise(rng, axis, knots) for knots in (5, 12, 30, 60))
     )
     image = _film(rng, attenuation, axis).reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean((1, 3))
     image = image + rng.uniform(0.01, 0.07) * rng.standard_normal(image.shape)  # quantum noise
@@ -96,7 +96,7 @@ def _patient_frame(rng, axis, build):
     y, x = row - apices, column - 0.5 - 0.02 * rng.standard_normal()
     tilt = math.radians(_clip(2.5 * rng.standard_normal(), -6, 6))
     y, x = y * math.cos(tilt) - x * math.sin(tilt), y * math.sin(tilt) + x * math.cos(tilt)
-    return y + 0.011 * _smooth_noise(rng, axis, 6), x + 0.011 * _smooth_noise(rng, axis, 6)
+    return y + 0.011 * smooth_noise(rng, axis, 6), x + 0.011 * smooth_noise(rng, axis, 6)
 
 
 def _traits(common, rng):
@@ -146,8 +146,8 @@ def _lung_edges(trait, y, sign, build):
     edge = build.width * trait(0.17, 0.27) + sign * build.turn  # great vessels; lower, the heart hides it
     roof = 1 - np.clip(below / trait(0.12, 0.25), 0, 1)
     medial = apex - (apex - edge) * np.sqrt(1 - roof**2)
-    arch = (sign > 0) * trait(0.0, 0.035) * _bell(below - trait(0.24, 0.34), 0.06)
-    hilum = trait(0.0, 0.02) * _bell(below - trait(0.42, 0.50), 0.08)
+    arch = (sign > 0) * trait(0.0, 0.035) * bell(below - trait(0.24, 0.34), 0.06)
+    hilum = trait(0.0, 0.02) * bell(below - trait(0.42, 0.50), 0.08)
     return medial + hilum + arch, lateral
 
 
@@ -202,7 +202,7 @@ def _breast(trait, y, x, build):
 def _vessels(rng, y, x, build, branches=14):
     """Arteries and veins that leave the hilum, curved and thinning; in some lungs a nodule."""
     hilum_y, hilum_x = 0.45 * build.height, 0.24 * build.width
-    tree = rng.uniform(0.05, 0.15) * _bell(np.hypot(y - hilum_y, x - hilum_x), 0.06)
+    tree = rng.uniform(0.05, 0.15) * bell(np.hypot(y - hilum_y, x - hilum_x), 0.06)
     for direction in rng.uniform(-math.pi / 2, math.pi / 2, branches).tolist():
         down, out = y - hilum_y - rng.normal(0, 0.05), x - hilum_x - rng.uniform(-0.03, 0.06)
         along = down * math.sin(direction) + out * math.cos(direction)
@@ -211,7 +211,7 @@ def _vessels(rng, y, x, build, branches=14):
         fading = np.exp(-0.5 * (aside / calibre) ** 2 - np.abs(along) / reach)
         tree += rng.uniform(0.1, 0.25) * fading * (along > 0)
     place = np.hypot(y - build.height * rng.uniform(0.2, 0.8), x - build.width * rng.uniform(0.4, 0.9))
-    return tree + 0.2 * (rng.random() < 0.3) * _bell(place, rng.uniform(0.008, 0.02))
+    return tree + 0.2 * (rng.random() < 0.3) * bell(place, rng.uniform(0.008, 0.02))
 
 
 def _heart(rng, y, x, floor, build):
@@ -231,9 +231,9 @@ def _heart(rng, y, x, floor, build):
 def _midline(rng, y, x, build):
     """What overlaps the mediastinum: spine with its discs, great vessels, and the dark windpipe."""
     pitch = build.height / rng.uniform(9, 11)
-    discs = 1 - 0.35 * _bell((y / pitch % 1 - 0.5) * pitch, 0.008)
+    discs = 1 - 0.35 * bell((y / pitch % 1 - 0.5) * pitch, 0.008)
     spine = rng.uniform(0.08, 0.22) * _step(rng.uniform(0.035, 0.05) - np.abs(x + build.turn), 0.012) * discs
-    vessels = rng.uniform(0.0, 0.2) * _bell(x, 0.26 * build.width) * _step(y - 0.1, 0.1)
+    vessels = rng.uniform(0.0, 0.2) * bell(x, 0.26 * build.width) * _step(y - 0.1, 0.1)
     lean, carina = rng.uniform(-0.02, 0.06), build.height * rng.uniform(0.30, 0.40)
     fork = np.abs(np.abs(x + lean * y) - 0.8 * np.clip(y - carina, 0, 1))  # splits into the main bronchi
     windpipe = _step(rng.uniform(0.018, 0.026) - fork, 0.012) * _step(carina + 0.06 - y, 0.05)
@@ -268,12 +268,6 @@ def _film(rng, attenuation, axis):
     return rng.uniform(1.7, 1.95) * grey ** rng.uniform(0.8, 1.3) - rng.uniform(0.85, 1.0)
 
 
-def _smooth_noise(rng, axis, knots):
-    """A cubic spline through `knots` x `knots` standard normal draws over the image, sampled on `axis`."""
-    basis = CubicSpline(np.linspace(0, 1, knots), np.eye(knots))(axis).astype(np.float32)
-    return basis @ rng.standard_normal((knots, knots)).astype(np.float32) @ basis.T
-
-
 def _clip(value, low, high):
     """A scalar kept in its range, as a plain float: a NumPy one would turn single precision into double."""
     return float(np.clip(value, low, high))
@@ -288,11 +282,6 @@ def _rounded(depth, rim):
     """0 outside; inside, the thickness of a body whose rounded rim is `rim` wide: steep, then flat."""
     d = np.clip(depth / rim, 0, 1)
     return np.sqrt(d * (2 - d))
-
-
-def _bell(distance, width):
-    """1 in the middle, falling as a Gaussian."""
-    return np.exp(-0.5 * (distance / width) ** 2)
 
 
 def _tube(distance, half):

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 
 from fewlabels.data.cohort import Cohort
+from fewlabels.data.phantoms.shapes import bell, smooth_noise
 from fewlabels.errors import BadInput
 
 SOURCE = "synthetic short-axis stacks of the heart (fewlabels.data.phantoms.heart)"
@@ -87,15 +87,15 @@ def _stack(rng, group, size):
     shifts = 0.006 * rng.standard_normal((2, slices, 1, 1)).astype(np.float32)  # breath is never held twice alike
     y_heart, x_heart = (a - rng.uniform(-0.05, 0.05) * (t - 0.5) - shift for a, shift in zip((y, x), shifts))
     ventricles = _ventricles(rng, y_heart, x_heart, t, group)
-    texture = 1 + sum(0.06 * _smooth_noise(rng, axis, knots) for knots in (6, 20, 50))
-    rough_y, rough_x = (0.010 * _smooth_noise(rng, axis, 16) for _ in "yx")
+    texture = 1 + sum(0.06 * smooth_noise(rng, axis, knots) for knots in (6, 20, 50))
+    rough_y, rough_x = (0.010 * smooth_noise(rng, axis, 16) for _ in "yx")
     _body(rng, paint, y, x, rough_y, rough_x, t, tissue)
     _heart(rng, paint, y_heart, x_heart, rough_y, t, ventricles, tissue)
     labels = np.zeros(image.shape, np.uint8)
     for value, depth in enumerate(ventricles[:3], start=1):
         labels[depth > 0] = value
 
-    near_coil = np.exp(-rng.uniform(0.0, 1.8) * x - rng.uniform(-0.8, 0.8) * y + 0.08 * _smooth_noise(rng, axis, 4))
+    near_coil = np.exp(-rng.uniform(0.0, 1.8) * x - rng.uniform(-0.8, 0.8) * y + 0.08 * smooth_noise(rng, axis, 4))
     image = np.maximum(image * texture, 0) ** rng.uniform(0.85, 1.2) * near_coil
     image *= rng.uniform(0.9, 1.1, (slices, 1, 1)).astype(np.float32)
     real, imaginary = rng.uniform(0.012, 0.045) * rng.standard_normal((2, *image.shape), np.float32)
@@ -111,8 +111,8 @@ def _patient_frame(rng, size):
     turn = math.radians(rng.uniform(-22, 22) + (75 if rng.random() < 0.3 else 0))  # some lie across
     row, column = row - rng.uniform(0.36, 0.48), column - rng.uniform(0.36, 0.48)
     scale = float(np.clip(1 + 0.09 * rng.standard_normal(), 0.8, 1.25))
-    y = (row * math.cos(turn) - column * math.sin(turn)) / scale + 0.008 * _smooth_noise(rng, axis, 7)
-    x = (row * math.sin(turn) + column * math.cos(turn)) / scale + 0.008 * _smooth_noise(rng, axis, 7)
+    y = (row * math.cos(turn) - column * math.sin(turn)) / scale + 0.008 * smooth_noise(rng, axis, 7)
+    x = (row * math.sin(turn) + column * math.cos(turn)) / scale + 0.008 * smooth_noise(rng, axis, 7)
     return y, x, axis
 
 
@@ -134,7 +134,7 @@ def _ventricles(rng, y, x, t, group):
     within = np.where((t > 0) & (t < 1), 1, np.nan)  # beyond, nothing is inside
     bullet = np.sqrt(1 - np.clip(t, 0, 1) ** rng.uniform(2.2, 3.2))
     oval = 1 + rng.uniform(0.0, 0.07) * np.cos(2 * (angle - rng.uniform(0, math.pi)))
-    scar = np.clip(1.6 * np.cos(angle - rng.uniform(0.6, 5.6)) - 0.3, 0, 1) * _bell(t - rng.uniform(0.4, 0.8), 0.3)
+    scar = np.clip(1.6 * np.cos(angle - rng.uniform(0.6, 5.6)) - 0.3, 0, 1) * bell(t - rng.uniform(0.4, 0.8), 0.3)
     thickness = wall * (0.75 + 0.25 * bullet) * (1 + 0.08 * np.cos(angle - rng.uniform(0, 6.28))) * (1 - infarct * scar)
     outer = (cavity + wall) * bullet * oval
 
@@ -170,7 +170,7 @@ def _heart(rng, paint, y, x, rough, t, ventricles, tissue):
     for side in (-1, 1):  # papillary muscles
         direction, place = math.pi + side * math.radians(rng.uniform(40, 85)), rng.uniform(0.60, 0.85) * inner
         away = np.hypot(*(radius * f(angle) - place * f(direction) for f in (np.cos, np.sin)))
-        thick = rng.uniform(0.22, 0.34) * inner * _bell(t - rng.uniform(0.45, 0.6), 0.22)
+        thick = rng.uniform(0.22, 0.34) * inner * bell(t - rng.uniform(0.45, 0.6), 0.22)
         paint(np.minimum(thick + 0.3 * rough - away, left + 0.3 * inner), 1.2 * tissue["muscle"])
 
 
@@ -190,7 +190,7 @@ def _body(rng, paint, y, x, rough_y, rough_x, t, tissue):
         calibre, amount = rng.uniform(0.003, 0.009), rng.uniform(0.2, 0.9)
         width = math.hypot(calibre, 0.5 / len(y))
         (y0, x0), (dy, dx) = rng.uniform((-0.35, -0.08), (0.12, 0.38)).tolist(), rng.uniform(-0.1, 0.1, 2).tolist()
-        vessels += amount * (calibre / width) ** 2 * _bell(np.hypot(y - y0 - dy * t, x - x0 - dx * t), width)
+        vessels += amount * (calibre / width) ** 2 * bell(np.hypot(y - y0 - dy * t, x - x0 - dx * t), width)
     paint(np.minimum(chest, dome - y), tissue["lung"] + tissue["blood"] * vessels)
 
     abdomen, y, x = np.minimum(chest, y - dome), y + 2 * rough_y, x + 2 * rough_x  # nothing here is an ellipse
@@ -208,14 +208,3 @@ def _body(rng, paint, y, x, rough_y, rough_x, t, tissue):
 def _ellipse(y, x, y0, x0, half_y, half_x):
     """Depth inside an ellipse; exact on its axes only."""
     return np.minimum(half_y, half_x) * (1 - np.hypot((y - y0) / half_y, (x - x0) / half_x))
-
-
-def _bell(distance, width):
-    """1 in the middle, falling as a Gaussian."""
-    return np.exp(-0.5 * (distance / width) ** 2)
-
-
-def _smooth_noise(rng, axis, knots):
-    """A cubic spline through `knots` x `knots` standard normal draws over the image, sampled on `axis`."""
-    basis = CubicSpline(np.linspace(0, 1, knots), np.eye(knots))(axis).astype(np.float32)
-    return basis @ rng.standard_normal((knots, knots)).astype(np.float32) @ basis.T

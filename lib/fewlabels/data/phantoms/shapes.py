@@ -1,6 +1,7 @@
-"""Shapes that phantoms are made of. `f`: where each voxel lies, an array for each axis, mm."""
+"""Shapes and textures that phantoms are made of. `f`: where each voxel lies, an array for each axis, mm."""
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 
 def tube(f, points, radii, squeeze=(1, 1, 1)):
@@ -19,3 +20,9 @@ def tube(f, points, radii, squeeze=(1, 1, 1)):
 def bell(distance, width):
     """1 in the middle, falling as a Gaussian."""
     return np.exp(-0.5 * (distance / width) ** 2)
+
+
+def smooth_noise(rng, axis, knots):
+    """A cubic spline through `knots` x `knots` standard normal draws over the image, sampled on `axis`."""
+    basis = CubicSpline(np.linspace(0, 1, knots), np.eye(knots))(axis).astype(np.float32)
+    return basis @ rng.standard_normal((knots, knots)).astype(np.float32) @ basis.T
