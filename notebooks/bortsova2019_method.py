@@ -34,7 +34,7 @@ import torch
 from fewlabels import plots
 from fewlabels.data import jsrt
 from fewlabels.losses import soft_jaccard
-from fewlabels.methods.consistency import TransformationConsistency, reached, transform_labels
+from fewlabels.methods.consistency import TransformationConsistency, draw_transforms, reached, transform_labels
 from fewlabels.models.unet import UNet
 from fewlabels.warps import (
     align,
@@ -254,7 +254,7 @@ print(tuple(cohort.images.shape), cohort.classes)
 # NBVAL_CHECK_OUTPUT
 import torch
 
-from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
+from fewlabels.methods import consistency
 from fewlabels.models.unet import UNet
 from fewlabels.warps import gaussian_field_rms
 
@@ -265,9 +265,9 @@ images, labels = torch.rand(6, 1, *size), torch.randint(classes, (2, *size))  # 
 sigma = 0.2 * size[0]
 alpha = 0.03 * size[0] / gaussian_field_rms(size, 1.0, sigma)  # rms of each component: 3 % of the height
 network = UNet(1, classes, width=8, levels=4)
-method = TransformationConsistency(
-    network, torch.optim.Adam(network.parameters(), lr=0.001), draw=lambda n: draw_transforms(n, size, alpha, sigma)
-)
+draw = lambda n: consistency.draw_transforms(n, size, alpha, sigma)  # noqa: E731
+optimiser = torch.optim.Adam(network.parameters(), lr=0.001)
+method = consistency.TransformationConsistency(network, optimiser, draw)
 for _ in range(2):
     losses = method.training_step({"images": images, "labels": labels})
 print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
