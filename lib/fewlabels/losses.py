@@ -5,6 +5,8 @@ Half precision is computed in float32.
 
 import torch
 
+from fewlabels.precision import single
+
 EPS = 1e-7  # keeps 0/0 and log 0 away; far below anything a softmax over pixels gives
 
 
@@ -18,7 +20,7 @@ def soft_jaccard(y, p, known=None):
     so that as a consistency term it also rewards confident predictions. Pixels where `known` `(N, *size)` is False
     are left out of every sum.
     """
-    y, p = _single(y), _single(p)
+    y, p = single(y), single(p)
     product = y * p
     union = y + p - product
     if known is not None:
@@ -28,12 +30,12 @@ def soft_jaccard(y, p, known=None):
 
 def mean_squared_error(y, p, known=None):
     """Squared difference summed over classes, averaged over the known pixels of an image: `(N,)`. 0 is best."""
-    return _pixel_mean((_single(y) - _single(p)).square().sum(1), known)
+    return _pixel_mean((single(y) - single(p)).square().sum(1), known)
 
 
 def symmetric_kl(y, p, known=None):
     """(KL(y|p) + KL(p|y)) / 2 per pixel, averaged over the known pixels of an image: `(N,)`, nats. 0 is best."""
-    y, p = _single(y), _single(p)
+    y, p = single(y), single(p)
     log_ratio = y.clamp(min=EPS).log() - p.clamp(min=EPS).log()
     return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
 
@@ -56,7 +58,7 @@ def soft_dice_loss(p, y, smooth=1.0):
     """
     if p.shape != y.shape:
         raise ValueError(f"soft Dice: expected masks {tuple(p.shape)}, found {tuple(y.shape)}")
-    p = _single(p)
+    p = single(p)
     y = y.to(p)
     return -(2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth)
 
@@ -70,11 +72,6 @@ def kl_divergence(log_y, log_p, clip=0.0):
     if clip:
         log_y, log_p = (log.exp().clamp(clip, 1).log() for log in (log_y, log_p))
     return (log_y.exp() * (log_y - log_p)).sum(1)
-
-
-def _single(x):
-    """Half precision widened: it ends at 65504, fewer than an image has pixels."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _pixel_mean(per_pixel, known):

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from fewlabels.precision import single
+
 EPS = 1e-5  # far below one voxel
-HALF = (torch.float16, torch.bfloat16)  # its sums end at 65504 voxels
 
 
 def partial_cross_entropy_dice(logits, target, present):
@@ -46,7 +47,7 @@ def partial_cross_entropy_dice(logits, target, present):
     y = target if soft else F.one_hot(target, classes).movedim(-1, 1)
     known = present.to(logits.device, torch.bool, copy=True)
     known[:, 0] = known.all(1)
-    log_p = logits.float().log_softmax(1) if logits.dtype in HALF else logits.log_softmax(1)
+    log_p = single(logits).log_softmax(1)
     y = (y * known.reshape(n, classes, *[1] * len(size))).to(log_p.dtype)
     cross_entropy = -(y * log_p).sum(1).mean()
 

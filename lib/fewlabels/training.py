@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import math
+from contextlib import contextmanager
 
 import torch
 
@@ -40,6 +41,14 @@ class Shuffled:
 def seed_of(*parts):
     """A seed for what `parts` name, the same wherever it is asked for and unlike that of any other parts."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
+
+
+@contextmanager
+def seeded(device, *parts):
+    """Torch's random numbers from the seed of `parts`; afterwards they go on as if nothing had been drawn."""
+    with torch.random.fork_rng([device] if torch.device(device).type == "cuda" else []):
+        torch.manual_seed(seed_of(*parts))
+        yield
 
 
 def cosine(optimiser, steps):

@@ -17,7 +17,7 @@ __all__ = [f"vorontsov_{number}" for number in (12, 13, 14, 16)]
 SIMPLE, HARD, LARGE, BRATS = TASKS
 SEG, AE, PROPOSED, SEPARATE = METHODS
 CONCAT, SUM, NO_SKIP, NO_CYCLE = ABLATIONS
-TABLE_1B = {name: row for row, name in SKIP_ROWS.items()}  # rows of Table 1b
+TABLE_1B = {name: row for row, name in SKIP_ROWS.items()}  # row -> method
 PARTS = (  # of claim 16: what, metric, and which row is said to have more of it than which
     ("skips speed training", "steps_to_90", ((NO_SKIP, PROPOSED),)),
     ("skips better images", "reconstruction", ((NO_SKIP, PROPOSED),)),

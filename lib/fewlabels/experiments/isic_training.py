@@ -10,7 +10,7 @@ from fewlabels.errors import BadInput
 from fewlabels.experiments import gao_rows
 from fewlabels.experiments import isic_rows as rows
 from fewlabels.methods import challenge
-from fewlabels.training import Shuffled, fit, seed_of
+from fewlabels.training import Shuffled, fit, seed_of, seeded
 
 FOLDS = 5
 
@@ -65,8 +65,7 @@ class Trainer:
         shown = self.pool[:64]
 
         def look(method):
-            with torch.random.fork_rng([self.device] if torch.device(self.device).type == "cuda" else []):
-                torch.manual_seed(seed_of(run.seed, run.fold, "look"))  # the same z at every epoch, in every row
+            with seeded(self.device, run.seed, run.fold, "look"):  # the same z at every epoch, in every row
                 return challenge.hardness(method, self.images[shown], self.labels[shown])
 
         build = lambda loss: rows.adversarial(config, run.backbone, run.method, loss, self.device)  # noqa: E731

@@ -1,7 +1,5 @@
 """How a row of `translation_rows` is trained on two domains, and what is measured of it."""
 
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import parametrize
@@ -10,7 +8,7 @@ from fewlabels import metrics
 from fewlabels.data.domains import Domains
 from fewlabels.experiments.translation_rows import Batches
 from fewlabels.methods.translation import l1
-from fewlabels.training import Shuffled, fit, seed_of
+from fewlabels.training import Shuffled, fit, seed_of, seeded
 
 THRESHOLDS = 200  # tried for the residual, between its quantiles
 MARGIN = 2  # pixels around a mask in which a residual may lie
@@ -107,14 +105,6 @@ def translated(method, x_P, x_A, seed, batch_size=100):
         n = -(-max(len(x_P), len(x_A)) // batch_size)
         pieces = [method.translate(*both) for both in zip(x_P.tensor_split(n), x_A.tensor_split(n), strict=True)]
     return {name: torch.cat([piece[name] for piece in pieces]).float() for name in pieces[0] if name != "skips_P"}
-
-
-@contextmanager
-def seeded(device, *parts):
-    """Torch's random numbers from the seed of `parts`; afterwards they go on as if nothing had been drawn."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(*parts))
-        yield
 
 
 def contrast(images, masks, brains):

@@ -4,7 +4,8 @@ import warnings
 
 import torch
 
-from fewlabels.warps.operator import check_field, kernels_for, single, warp
+from fewlabels.precision import single
+from fewlabels.warps.operator import check_field, kernels_for, warp
 
 
 def compose(first, then):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import torch
 
+from fewlabels.precision import single
 from fewlabels.warps import reference
 
 ORDERS = (0, 1, 3)
@@ -63,11 +64,6 @@ def inside(u, size=None):
     u = single(u)
     places = [reference.place(u[:, axis], axis, 0, n, "border") for axis, n in enumerate(size or u.shape[2:])]
     return reference.inside(places)
-
-
-def single(x):
-    """Half precision as float32, all else as it is."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def kernels_for(x):
