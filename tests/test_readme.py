@@ -32,8 +32,12 @@ def test_overview_counts_verdicts_of_real_data_only(tmp_path):
     assert "[jsrt-lite](results/jsrt/jsrt-lite/claims.csv)" in text
     assert "phantom" not in text
     assert "amplitude" not in text
-    assert "| | 2 supported, 1 contradicted, 0 inconclusive, 17 not run |" in text
-    assert "**contradicted**: why 1 |" in text
+    assert "| bortsova2019 | [jsrt-lite](results/jsrt/jsrt-lite/claims.csv) | 2 | 1 | 0 | 17 |" in text
+    head, folded = text.split("<details>\n<summary>bortsova2019, claim by claim</summary>\n\n")
+    assert "why" not in head
+    assert folded.count("\n| ") == 20  # claims below the head
+    assert "**contradicted**: why 1 |" in folded
+    assert folded.endswith("|\n\n</details>\n")
 
 
 def test_overview_of_nothing_is_empty(tmp_path):

@@ -76,31 +76,39 @@ def judge(paper, scores, data):
 
 
 def overview(results):
-    """README's table of verdicts, Markdown: every paper's claims beside what each result folder below `results` says.
+    """README's verdicts, Markdown: how many of each kind a result folder below `results` has, a row a folder; then,
+    folded, every paper's claims beside what its folders say.
 
-    A folder has a column for each of its `data` (where a paper is judged in several modes). Stand-ins, which are no
+    A folder counts once for each of its `data` (where a paper is judged in several modes). Stand-ins, which are no
     data of the paper, and what judged no claim do not count.
     """
-    judged = {}
+    papers = {}
     for path in sorted(results.glob("*/*/claims.csv")):
         for data, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
             if data.split(", ")[0] not in STAND_INS and claims["verdict"].ne("not run").any():
-                judged[path.parent, data] = claims.set_index("claim")
-    parts = []
-    for paper in dict.fromkeys(paper for claims in judged.values() for paper in claims["paper"]):
-        columns = {place: claims for place, claims in judged.items() if (claims["paper"] == paper).all()}
-        links = [
-            ", ".join([f"[{f.name}](results/{f.parent.name}/{f.name}/claims.csv)", *data.split(", ")[1:]])
-            for f, data in columns
-        ]
-        counts = [c["verdict"].value_counts().reindex(VERDICTS, fill_value=0) for c in columns.values()]
-        lines = [f"| {paper} | " + " | ".join(links) + " |", "|---" * (len(columns) + 1) + "|"]
-        lines += ["| | " + " | ".join(", ".join(f"{n} {v}" for v, n in count.items()) for count in counts) + " |"]
+                link = f"[{path.parent.name}](results/{path.relative_to(results).as_posix()})"
+                place = ", ".join([link, *data.split(", ")[1:]])
+                papers.setdefault(claims["paper"].iloc[0], {})[place] = claims.set_index("claim")
+    table, folded = _table("paper", ["scores", *VERDICTS]), []
+    for paper, places in papers.items():
+        for place, claims in places.items():
+            counts = claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+            table.append(_row(paper, [place, *counts]))
+        lines = _table(f"claims of {paper}", places)
         for claim in published(paper)["claims"]:
-            cells = [f"**{c.loc[claim['id'], 'verdict']}**: {c.loc[claim['id'], 'ours']}" for c in columns.values()]
-            lines.append(f"| {claim['id'].rsplit('-', 1)[1]}. {claim['statement']} | " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+            cells = [f"**{c.loc[claim['id'], 'verdict']}**: {c.loc[claim['id'], 'ours']}" for c in places.values()]
+            lines.append(_row(f"{claim['id'].rsplit('-', 1)[1]}. {claim['statement']}", cells))
+        folded += ["<details>", f"<summary>{paper}, claim by claim</summary>", "", *lines, "", "</details>", ""]
+    return "\n".join(["", *table, "", *folded]) if papers else ""
+
+
+def _table(first, columns):
+    """The head of a Markdown table, as lines."""
+    return [_row(first, columns), "|---" * (len(columns) + 1) + "|"]
+
+
+def _row(first, cells):
+    return "| " + " | ".join(map(str, [first, *cells])) + " |"
 
 
 def run_scores(scores, metric="miou", structure="all"):
