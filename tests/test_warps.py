@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from fewlabels.warps import (
+    BACKENDS,
     MODES,
     ORDERS,
     affine_field,
@@ -259,6 +260,7 @@ def test_matrices_first_made_under_inference_mode_serve_autograd_later():
 
 
 X, U = torch.zeros(2, 1, 5, 6), torch.zeros(2, 2, 5, 6)
+BYTES = torch.ones_like(X, dtype=torch.uint8)
 NAN = torch.full_like(U, 0.0).index_fill(3, torch.tensor(2), float("nan"))
 
 
@@ -280,6 +282,9 @@ NAN = torch.full_like(U, 0.0).index_fill(3, torch.tensor(2), float("nan"))
         (X, NAN / 0, {"order": 0}, r"field u: expected finite displacements, found"),
         (NAN[:, :1], U, {"order": 3}, r"image x: expected finite values .* \(n, channel\) \[\[0, 0\], \[1, 0\]\]"),
         ([X, X], U, {"order": [0, 1, 3]}, r"order, mode, cval: expected one or 2 each, found \[0, 1, 3\]"),
+        (BYTES, U, {"order": 0, "cval": -1}, r"cval: expected a whole number from 0 to 255 \(torch.uint8\), found -1"),
+        (BYTES, U, {"order": 0, "cval": 0.5}, r"cval: expected a whole number .* \(torch.uint8\), found 0.5"),
+        (BYTES > 0, U, {"order": 0, "cval": 2}, r"cval: expected a whole number from 0 to 1 \(torch.bool\), found 2"),
         (X, U, {"crop": (slice(1, 3),)}, r"crop: expected 2 slices without steps, found \(slice"),
         (X, U, {"crop": (slice(0, 5, 2), slice(None))}, r"crop: expected 2 slices without steps"),
         (X, U, {"crop": (slice(4, 2), slice(None))}, r"crop: expected pixels of the field, found none"),
@@ -298,6 +303,16 @@ def test_fields_to_align_are_checked_too():
     ]:
         with pytest.raises(ValueError, match=message):
             align(u1, u2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_order_may_be_a_whole_float_and_a_batch_empty(backend):
+    x, u = noise(2, 1, 9, 13), rough_field(2, (9, 13))
+    assert torch.equal(warp(x, u, order=1.0, backend=backend), warp(x, u, order=1, backend=backend))
+    none = x[:0].clone().requires_grad_()
+    y = warp(none, u[:0], backend=backend)
+    y.sum().backward()
+    assert y.shape == none.grad.shape == (0, 1, 9, 13)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])

@@ -26,11 +26,16 @@ class _Warp(torch.autograd.Function):
         fields = u.cpu().numpy()  # a dense field is a control grid with one point a pixel
         pairs = zip(x.detach().cpu().numpy(), fields, strict=True)
         out = [elasticdeform.deform_grid(image, field, **ctx.settings) for image, field in pairs]
-        return torch.from_numpy(np.stack(out)).to(x)
+        return _batch(out, x)
 
     @staticmethod
     def backward(ctx, grad):
         (u,) = ctx.saved_tensors
         pairs = zip(grad.cpu().numpy(), u.cpu().numpy(), strict=True)
         out = [elasticdeform.deform_grid_gradient(np.ascontiguousarray(g), field, **ctx.settings) for g, field in pairs]
-        return torch.from_numpy(np.stack(out)).to(grad), None, None, None, None
+        return _batch(out, grad), None, None, None, None
+
+
+def _batch(arrays, like):
+    """Arrays as a tensor of the shape, type and device of another, which may hold none of them."""
+    return torch.from_numpy(np.stack(arrays)).to(like) if arrays else torch.empty_like(like)

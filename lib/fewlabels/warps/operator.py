@@ -36,8 +36,9 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
     "elasticdeform" gives the same numbers on the CPU, without a gradient to `u` (but for coordinates that should fall
     on the image's edge to the last bit: by rounding it takes some for outside).
 
-    Raises ValueError for an unknown order, mode or backend, for shapes or types that do not belong together, and for
-    fields, and at order 3 images, that are not finite (on CUDA these give NaN: looking would wait for the device).
+    Raises ValueError for an unknown order, mode or backend, for shapes or types that do not belong together (a cval of
+    -1 and masks of uint8), and for fields, and at order 3 images, that are not finite (on CUDA these give NaN: looking
+    would wait for the device).
     """
     if isinstance(x, (list, tuple)):
         settings = [value if isinstance(value, (list, tuple)) else [value] * len(x) for value in (order, mode, cval)]
@@ -45,6 +46,9 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
             raise ValueError(f"warp order, mode, cval: expected one or {len(x)} each, found {order}, {mode}, {cval}")
         return [warp(*each, crop, backend) for each in zip(x, [u] * len(x), *settings)]
     _check(x, u, order, mode, backend)
+    order = int(order)
+    if not order and not x.is_floating_point():
+        _check_held(x.dtype, cval)
     u, origin = _cropped(u, crop)
     if order and not x.is_floating_point():
         warnings.warn(f"warp: the image, {x.dtype}, is interpolated and returned in float32", stacklevel=2)
@@ -104,6 +108,13 @@ def _cropped(u, crop):
     if not u.numel():
         raise ValueError(f"warp crop: expected pixels of the field, found none in {crop}")
     return u, origin
+
+
+def _check_held(dtype, cval):
+    """ValueError if integers or bools of this type cannot be `cval`: -1 would become label 255."""
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not low <= cval <= high or cval % 1:
+        raise ValueError(f"warp cval: expected a whole number from {low} to {high} ({dtype}), found {cval}")
 
 
 def _check(x, u, order, mode, backend):
