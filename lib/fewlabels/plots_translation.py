@@ -61,23 +61,17 @@ def translations(made, p, x_P, x_A, masks, look=GREY):
 
 
 def validation_curves(histories, title=""):
-    """Dice on validation images against the step, for `{(method, task): [history, ...]}`: a panel for each task."""
-    tasks = list(dict.fromkeys(task for _, task in histories))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(3.2 * len(tasks) + 1.6, 2.8), sharey=True, squeeze=False, layout="constrained"
-    )
-    methods = list(dict.fromkeys(method for method, _ in histories))
-    for (method, task), runs in histories.items():
-        for i, history in enumerate(runs):
-            frame = pd.DataFrame(history)
-            style = {"color": COLOURS[methods.index(method)], "label": method if i == 0 else None, "linewidth": 1}
-            axes[0, tasks.index(task)].plot(frame["step"], frame["validation"] / 100, **style)
-    for axis, task in zip(axes[0], tasks, strict=True):
-        axis.set(xlabel="step", title=task)
-        axis.title.set_fontsize(8)
-    axes[0, 0].set(ylabel="Dice, validation", ylim=(0, 1))
-    named = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside right center", frameon=False, fontsize=7)
-    figure.suptitle(title, fontsize=8)
-    sns.despine(figure)
-    return figure
+    """Dice on validation images against the step, for `{(method, task): [history, ...]}`: a panel for each task.
+
+    Lines are means over runs, bands reach from the lowest run to the highest.
+    """
+    runs = [(*key, pd.DataFrame(history)) for key, of_key in histories.items() for history in of_key]
+    frame = pd.concat([history.assign(method=method, task=task) for method, task, history in runs], ignore_index=True)
+    frame["validation"] /= 100  # stored in percent
+    lines = {"hue": "method", "style": "method", "palette": COLOURS[: frame["method"].nunique()], "linewidth": 1}
+    layout = {"col": "task", "kind": "line", "errorbar": ("pi", 100), "height": 2.6, "aspect": 1.2}
+    grid = sns.relplot(frame, x="step", y="validation", **lines, **layout, facet_kws={"despine": True})
+    grid.set(ylim=(0, None)).set_axis_labels("step", "Dice, validation").set_titles("{col_name}", size=8)
+    grid.legend.set_title(None)
+    grid.figure.suptitle(f"{title}; mean of runs, lowest to highest", fontsize=8, y=1.02)
+    return grid.figure
