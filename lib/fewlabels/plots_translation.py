@@ -23,26 +23,35 @@ def rows(images, titles=None, size=0.9, title="", **options):
     n = max(len(pictures) for pictures, _ in images.values())
     height, width = next(iter(images.values()))[0].shape[1:]
     wide, high = (size * length / max(width, height) for length in (width, height))
-    full = (wide * n + 1.3 + 0.7 * bool(largest), high * len(images) + 0.35)
-    figure, axes = plt.subplots(len(images), n, figsize=full, squeeze=False, layout="constrained")
+    left, top, right = 1.2, 0.36 if titles else 0.2, 0.8 if largest else 0.0  # inches, of labels, titles and colour bar
+    full = (left + wide * n + right, top + high * len(images))
+    # Said, not found by a layout engine: with so many panels that takes longer than to draw them.
+    edges = {"left": left / full[0], "right": 1 - right / full[0], "bottom": 0, "top": 1 - top / full[1]}
+    blank = {"xticks": [], "yticks": []}
+    figure, axes = plt.subplots(
+        len(images),
+        n,
+        figsize=full,
+        squeeze=False,
+        subplot_kw=blank,
+        gridspec_kw=edges | {"wspace": 0.04, "hspace": 0.04},
+    )
     for of_row, (label, (pictures, look)) in zip(axes, images.items(), strict=True):
         look = look | ({"norm": norm} if look == SIGNED else {})
         for axis, picture in zip(of_row, pictures, strict=False):
             axis.imshow(picture, **{"interpolation": "nearest"} | look | options)
         for axis in of_row:
-            axis.set(xticks=[], yticks=[])
             axis.axis("on" if axis.images else "off")
         of_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=7)
     for axis, name in zip(axes[0], titles or [], strict=False):
         axis.set_title(name, fontsize=7)
     if largest:
-        bar = figure.colorbar(ScalarMappable(norm, SIGNED["cmap"]), ax=axes, shrink=min(1, 3 / len(images)), pad=0.02)
+        tall = min(3 * high, full[1] - top) / full[1]
+        beside = figure.add_axes((1 - (right - 0.1) / full[0], (edges["top"] - tall) / 2, 0.12 / full[0], tall))
+        bar = figure.colorbar(ScalarMappable(norm, SIGNED["cmap"]), beside)
         bar.set_label("residual (intensity, as the images')", fontsize=7)
         bar.ax.tick_params(labelsize=7)
-    figure.suptitle(title, fontsize=8)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once: with so many panels that takes longer than to draw them
+    figure.suptitle(title, fontsize=8, x=(edges["left"] + edges["right"]) / 2, y=1, va="top")
     return figure
 
 
