@@ -23,19 +23,14 @@ def rows(images, titles=None, size=0.9, title="", **options):
     n = max(len(pictures) for pictures, _ in images.values())
     height, width = next(iter(images.values()))[0].shape[1:]
     wide, high = (size * length / max(width, height) for length in (width, height))
-    left, top, right = 1.2, 0.36 if titles else 0.2, 0.8 if largest else 0.0  # inches, of labels, titles and colour bar
-    full = (left + wide * n + right, top + high * len(images))
-    # Said, not found by a layout engine: with so many panels that takes longer than to draw them.
+    # Inches: of labels, titles and colour bar, and between pictures. Said, not found by a layout engine: with so many
+    # panels that takes longer than to draw them.
+    left, top, right, gap = 1.2, 0.36 if titles else 0.2, 0.8 if largest else 0.0, 0.04
+    full = (left + n * (wide + gap) - gap + right, top + len(images) * (high + gap) - gap)
     edges = {"left": left / full[0], "right": 1 - right / full[0], "bottom": 0, "top": 1 - top / full[1]}
-    blank = {"xticks": [], "yticks": []}
-    figure, axes = plt.subplots(
-        len(images),
-        n,
-        figsize=full,
-        squeeze=False,
-        subplot_kw=blank,
-        gridspec_kw=edges | {"wspace": 0.04, "hspace": 0.04},
-    )
+    grid = edges | {"wspace": gap / wide, "hspace": gap / high}
+    layout = {"subplot_kw": {"xticks": [], "yticks": []}, "gridspec_kw": grid}
+    figure, axes = plt.subplots(len(images), n, figsize=full, squeeze=False, **layout)
     for of_row, (label, (pictures, look)) in zip(axes, images.items(), strict=True):
         look = look | ({"norm": norm} if look == SIGNED else {})
         for axis, picture in zip(of_row, pictures, strict=False):
