@@ -438,6 +438,13 @@ def test_claim_05_says_what_it_rests_on():
     )
     without = found(5, gains(0.04, 0.08, 0.081))
     assert without.ours.endswith(f"over {SEG} 48-simple not run, 48-hard not run, 128 not run")
+    scores = gains(0.04, 0.08, 0.081)
+    two = found(5, scores[scores["task"] != MNIST[2]])
+    assert (two.verdict, two.n) == (NOT_RUN, 0)
+    assert two.ours == (
+        f"no scores of {OURS} (dice_global), {AE} (dice_global) with 128; without it, gain over {AE} "
+        f"48-simple +0.040 ± 0.016, 48-hard +0.080 ± 0.016; over {SEG} 48-simple not run, 48-hard not run"
+    )
     exact = [rows({AE: np.full(3, 0.5), OURS: np.full(3, 0.5 + gain)}, task) for task, gain in zip(MNIST, (0.1,) * 3)]
     assert verdict(5, *exact) == INCONCLUSIVE  # intervals that touch
 
