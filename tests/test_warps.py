@@ -295,6 +295,13 @@ def test_what_does_not_belong_together_is_refused_by_name(x, u, how, message, ba
         warp(x, u, **{"backend": backend} | how)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cval_that_is_not_used_may_be_any(backend):
+    x, u = (noise(1, 1, 9, 13) * 255).to(torch.uint8), rough_field(1, (9, 13))
+    how = {"order": 0, "mode": "mirror", "backend": backend}
+    assert torch.equal(warp(x, u, cval=-1, **how), warp(x, u, **how))
+
+
 def test_fields_to_align_are_checked_too():
     for u1, u2, message in [
         (U, U[..., :4], r"size of u1: expected the image's \(5, 4\), found \(5, 6\)"),

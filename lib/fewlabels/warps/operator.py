@@ -45,10 +45,8 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
         if any(len(each) != len(x) for each in settings):
             raise ValueError(f"warp order, mode, cval: expected one or {len(x)} each, found {order}, {mode}, {cval}")
         return [warp(*each, crop, backend) for each in zip(x, [u] * len(x), *settings)]
-    _check(x, u, order, mode, backend)
+    _check(x, u, order, mode, cval, backend)
     order = int(order)
-    if not order and not x.is_floating_point():
-        _check_held(x.dtype, cval)
     u, origin = _cropped(u, crop)
     if order and not x.is_floating_point():
         warnings.warn(f"warp: the image, {x.dtype}, is interpolated and returned in float32", stacklevel=2)
@@ -110,18 +108,15 @@ def _cropped(u, crop):
     return u, origin
 
 
-def _check_held(dtype, cval):
-    """ValueError if integers or bools of this type cannot be `cval`: -1 would become label 255."""
-    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-    if not low <= cval <= high or cval % 1:
-        raise ValueError(f"warp cval: expected a whole number from {low} to {high} ({dtype}), found {cval}")
-
-
-def _check(x, u, order, mode, backend):
+def _check(x, u, order, mode, cval, backend):
     if order not in ORDERS:
         raise ValueError(f"warp order: expected one of {ORDERS}, found {order!r}")
     if mode not in MODES:
         raise ValueError(f"warp mode: expected one of {MODES}, found {mode!r}")
     if backend not in BACKENDS:
         raise ValueError(f"warp backend: expected one of {BACKENDS}, found {backend!r}")
+    if mode == "constant" and not order and not x.is_floating_point():  # else -1 would become label 255
+        low, high = (0, 1) if x.dtype == torch.bool else (torch.iinfo(x.dtype).min, torch.iinfo(x.dtype).max)
+        if not low <= cval <= high or cval % 1:
+            raise ValueError(f"warp cval: expected a whole number from {low} to {high} ({x.dtype}), found {cval}")
     check_field(u, x.shape)
