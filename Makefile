@@ -10,36 +10,22 @@ BENCH   := .bench
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env reproduce-jsrt reproduce-cifar10 reproduce-acdc reproduce-isic reproduce-oar reproduce-mnist \
-  reproduce-brats test notebooks ledger check-data-jsrt check-data-cifar10 check-data-acdc check-data-isic \
-  check-data-oar check-data-mnist check-data-brats bench
+.PHONY: help env test notebooks ledger bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/)   DATA=folder that holds jsrt/, cifar10/, ... (now $(or $(FEWLABELS_DATA),unset))"
+	@PYTHONPATH=lib $(PYTHON) -m fewlabels list | sed 's/^/  make /'
+	@echo "  PROFILE=quick|lite|paper|... (now $(PROFILE); params/*/; quick: minutes, no download)"
+	@echo "  DATA=folder that holds jsrt/, cifar10/, ... (now $(or $(FEWLABELS_DATA),unset))"
 
 env: $(READY)  ## the environment in .venv, from requirements.lock
 
-reproduce-jsrt: $(READY)  ## Bortsova et al. 2019: Tables 1 and 2 (quick: on phantoms, minutes)
-	@$(RUN) notebooks params/jsrt/$(PROFILE).yaml
+# One target an experiment and one a data set: `make help` lists them.
+reproduce-%: $(READY)
+	@$(RUN) notebooks params/$*/$(PROFILE).yaml
 
-reproduce-cifar10: $(READY)  ## Malfliet & Bakker 2021: Table 1, as published and corrected (quick: on digits, minutes)
-	@$(RUN) notebooks params/cifar10/$(PROFILE).yaml
-
-reproduce-acdc: $(READY)  ## Chaitanya et al. 2019: Table 1 (quick: on phantoms, minutes)
-	@$(RUN) notebooks params/acdc/$(PROFILE).yaml
-
-reproduce-isic: $(READY)  ## Gao et al. 2021: Figure 3, Table 1 (quick: on phantoms, minutes)
-	@$(RUN) notebooks params/isic/$(PROFILE).yaml
-
-reproduce-oar: $(READY)  ## Gao et al. 2021: Table 2 (quick: on phantoms, minutes)
-	@$(RUN) notebooks params/oar/$(PROFILE).yaml
-
-reproduce-mnist: $(READY)  ## Vorontsov et al. 2019: Table 1 on cluttered digits (quick: minutes)
-	@$(RUN) notebooks params/mnist/$(PROFILE).yaml
-
-reproduce-brats: $(READY)  ## Vorontsov et al. 2019: Table 1 on brains (quick: on phantoms, minutes)
-	@$(RUN) notebooks params/brats/$(PROFILE).yaml
+check-data-%: $(READY)
+	@$(RUN) check-data $*
 
 test: $(READY)  ## all tests, the notebooks included, on two cores
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -48,31 +34,10 @@ test: $(READY)  ## all tests, the notebooks included, on two cores
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m fewlabels.notebooks
+	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m fewlabels.engine.notebooks
 
-ledger: $(READY)  ## the table of verdicts in README.md, from results/
+ledger: $(READY)  ## judges the stored scores again; the table of verdicts in README.md
 	@$(RUN) ledger
-
-check-data-jsrt: $(READY)  ## is DATA/jsrt complete?
-	@$(RUN) check-data jsrt
-
-check-data-cifar10: $(READY)  ## is DATA/cifar10 complete?
-	@$(RUN) check-data cifar10
-
-check-data-acdc: $(READY)  ## is DATA/acdc complete?
-	@$(RUN) check-data acdc
-
-check-data-isic: $(READY)  ## is DATA/isic2018 or DATA/ham10000 complete?
-	@$(RUN) check-data isic
-
-check-data-oar: $(READY)  ## is DATA/pddca (or its stand-in, DATA/openkbp) complete?
-	@$(RUN) check-data oar
-
-check-data-mnist: $(READY)  ## is DATA/mnist complete?
-	@$(RUN) check-data mnist
-
-check-data-brats: $(READY)  ## is DATA/brats complete?
-	@$(RUN) check-data brats
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)
 	@PYTHONPATH=$(BENCH) $(VENV)/bin/python -m fewlabels.bench

@@ -31,9 +31,10 @@ if "google.colab" in sys.modules:  # upload or clone the repository to /content/
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import plots, report, sweep
-from fewlabels.experiments import jsrt as experiment
+from fewlabels import plots
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.warps import gaussian_field, gaussian_field_rms, warp
 
 # %% tags=["parameters"]

@@ -34,7 +34,7 @@ import torch
 from fewlabels import plots
 from fewlabels.data import jsrt
 from fewlabels.losses import soft_jaccard
-from fewlabels.methods.consistency import TransformationConsistency, draw_transforms, reached, transform_labels
+from fewlabels.methods.consistency import TransformationConsistency, draw_transforms, reached
 from fewlabels.models.unet import UNet
 from fewlabels.warps import (
     align,
@@ -43,6 +43,7 @@ from fewlabels.warps import (
     gaussian_field_rms,
     invert,
     jacobian_determinant,
+    transform_labels,
     warp,
 )
 

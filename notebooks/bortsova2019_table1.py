@@ -34,11 +34,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import plots, report, sweep
+from fewlabels import plots
 from fewlabels.data import jsrt
-from fewlabels.experiments import jsrt as experiment
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.methods.consistency import draw_transforms, reached
+from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.warps import align, jacobian_determinant, warp
 
 # %% tags=["parameters"]
@@ -190,7 +191,7 @@ else:
 
 # %% [markdown]
 # ## The verdicts
-# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/published/bortsova2019.yaml`). A claim needs
+# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/papers/bortsova2019/published.yaml`). A claim needs
 # as many runs as it names; fewer is *not run*.
 
 # %%

@@ -32,10 +32,13 @@ if "google.colab" in sys.modules:  # upload or clone the repository to /content/
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import metrics, plots, report, sweep
-from fewlabels.experiments import jsrt as experiment
-from fewlabels.experiments.jsrt_tables import STRUCTURES, THROUGH, fill_lungs, post_processed
+from fewlabels import plots
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.bortsova2019 import jsrt as experiment
+from fewlabels.papers.bortsova2019.measures import THROUGH, fill_lungs, post_processed
+from fewlabels.papers.bortsova2019.tables import STRUCTURES
+from fewlabels.scores import metrics
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done

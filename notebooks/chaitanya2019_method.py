@@ -36,13 +36,14 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from fewlabels import params, plots
+from fewlabels import plots
 from fewlabels.data import acdc
-from fewlabels.experiments import acdc as experiment
-from fewlabels.experiments import acdc_rows as rows
+from fewlabels.engine import params
+from fewlabels.engine.training import Shuffled
 from fewlabels.models.generators import Z
+from fewlabels.papers.chaitanya2019 import acdc as experiment
+from fewlabels.papers.chaitanya2019 import rows as rows
 from fewlabels.paths import CHECKOUT
-from fewlabels.training import Shuffled
 from fewlabels.warps import jacobian_determinant, warp
 
 # %% tags=["parameters"]
@@ -221,12 +222,13 @@ from functools import partial
 import torch
 from torch.nn.functional import cross_entropy
 
-from fewlabels.augment import random_affine
-from fewlabels.methods.consistency import transform_labels
-from fewlabels.methods.task_driven import Augmentation, AugmentedTraining, TaskDriven
+from fewlabels.augment.classical import random_affine
+from fewlabels.methods.augmented_training import Augmentation, AugmentedTraining
+from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.discriminators import Discriminator
 from fewlabels.models.generators import Generator
 from fewlabels.models.unet import BilinearUNet
+from fewlabels.warps import transform_labels
 
 torch.manual_seed(0)
 size, classes = (64, 96), 3

@@ -38,11 +38,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import plots, report, sweep
+from fewlabels import plots
 from fewlabels.data import acdc
-from fewlabels.experiments import acdc as experiment
-from fewlabels.experiments import acdc_rows
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.chaitanya2019 import acdc as experiment
+from fewlabels.papers.chaitanya2019 import rows as acdc_rows
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -194,7 +195,7 @@ with whole(folder / ("pictures" if real else "") / "figure2.png") as temporary:
 
 # %% [markdown]
 # ## The verdicts
-# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/published/chaitanya2019.yaml`). A claim needs
+# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/papers/chaitanya2019/published.yaml`). A claim needs
 # as many runs as it names; fewer is *not run*.
 
 # %%

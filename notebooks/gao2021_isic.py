@@ -41,11 +41,15 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 
-from fewlabels import plots, policies, report, sweep
-from fewlabels.experiments import gao_rows, isic_overhead, isic_rows
-from fewlabels.experiments import isic as experiment
-from fewlabels.experiments.isic_training import split_of
+from fewlabels import plots
+from fewlabels.augment import policies
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole, write_text
+from fewlabels.papers.gao2021 import isic as experiment
+from fewlabels.papers.gao2021 import isic_rows
+from fewlabels.papers.gao2021 import overhead as isic_overhead
+from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.papers.gao2021.isic_training import split_of
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -239,7 +243,7 @@ display(Markdown((folder / "table1.md").read_text()))
 
 # %% [markdown]
 # ## The verdicts
-# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/published/gao2021.yaml`). A claim needs as many
+# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/papers/gao2021/published.yaml`). A claim needs as many
 # runs as it names; fewer is *not run*. Those of head-and-neck CT are judged in `gao2021_oar`.
 
 # %%

@@ -38,15 +38,15 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from fewlabels import params, plots
-from fewlabels.experiments import isic as experiment
-from fewlabels.experiments import isic_rows
-from fewlabels.experiments.isic_training import split_of
-from fewlabels.methods import challenge
+from fewlabels import plots
+from fewlabels.engine import params
+from fewlabels.engine.training import Shuffled
 from fewlabels.methods.adversarial import in_pixels, roughness
 from fewlabels.models.auxbn import AuxiliaryBatchNorm
+from fewlabels.papers.gao2021 import challenge, isic_rows
+from fewlabels.papers.gao2021 import isic as experiment
+from fewlabels.papers.gao2021.isic_training import split_of
 from fewlabels.paths import CHECKOUT
-from fewlabels.training import Shuffled
 
 # %% tags=["parameters"]
 steps = 120  # of the training shown

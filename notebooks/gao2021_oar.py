@@ -36,12 +36,14 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import plots, report, sweep
+from fewlabels import plots
+from fewlabels.augment.nnunet import settings
 from fewlabels.data import oar
-from fewlabels.experiments import gao_rows, oar_rows
-from fewlabels.experiments import oar as experiment
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
-from fewlabels.nnunet_augment import settings
+from fewlabels.papers.gao2021 import oar as experiment
+from fewlabels.papers.gao2021 import oar_rows
+from fewlabels.papers.gao2021 import rows as gao_rows
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -226,7 +228,7 @@ with whole(folder / ("pictures" if real else "") / "figure6.png") as temporary:
 
 # %% [markdown]
 # ## The verdicts
-# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/published/gao2021.yaml`). A claim needs as many
+# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/papers/gao2021/published.yaml`). A claim needs as many
 # runs as it names; fewer is *not run*. Those of skin lesions are judged in `gao2021_isic`.
 
 # %%

@@ -38,10 +38,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from fewlabels import params
-from fewlabels.experiments import cifar10 as experiment
+from fewlabels.engine import params
 from fewlabels.losses import kl_divergence
-from fewlabels.methods.consistency import KL_CLIP
+from fewlabels.methods.prediction_consistency import KL_CLIP
+from fewlabels.papers.tudelft2021 import cifar10 as experiment
 from fewlabels.paths import CHECKOUT
 from fewlabels.plots import COLOURS
 

@@ -40,9 +40,11 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import augment, plots, report, sweep
-from fewlabels.experiments import cifar10 as experiment
+from fewlabels import plots
+from fewlabels.augment import classical as augment
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.tudelft2021 import cifar10 as experiment
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -163,7 +165,7 @@ for mode in config.modes:
 
 # %% [markdown]
 # ## The verdicts
-# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/published/tudelft2021.yaml`), judged in either
+# Each claim with the tolerance that was fixed beforehand (`lib/fewlabels/papers/tudelft2021/published.yaml`), judged in either
 # mode. A claim needs as many runs as it names; fewer is *not run*.
 
 # %%

@@ -35,10 +35,12 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from fewlabels import plots, plots_translation, report, sweep
-from fewlabels.experiments import brats as experiment
-from fewlabels.experiments import translation_training as training
+from fewlabels import plots
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.vorontsov2019 import brats as experiment
+from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import training as training
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -197,7 +199,7 @@ contrast.pivot_table(index=["method", "metric"], columns="structure", values="va
 # %% [markdown]
 # ## The verdicts
 # Each claim with the tolerance that was fixed beforehand, or for 12 and 16 changed since (when and why, says
-# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
+# `lib/fewlabels/papers/vorontsov2019/published.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
 # cluttered MNIST are judged in `vorontsov2019_mnist`.
 
 # %%

@@ -39,13 +39,16 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from fewlabels import metrics, params, plots, plots_translation
-from fewlabels.experiments import mnist as experiment
-from fewlabels.experiments import translation_training as training
-from fewlabels.experiments.translation_rows import Batches
+from fewlabels import plots
+from fewlabels.engine import params
+from fewlabels.engine.training import Shuffled
 from fewlabels.losses import soft_dice_loss
+from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import mnist as experiment
+from fewlabels.papers.vorontsov2019 import training as training
+from fewlabels.papers.vorontsov2019.rows import Batches
 from fewlabels.paths import CHECKOUT
-from fewlabels.training import Shuffled
+from fewlabels.scores import metrics
 
 # %% tags=["parameters"]
 steps = 150  # of the training shown

@@ -37,10 +37,12 @@ if "google.colab" in sys.modules:  # upload or clone the repository to /content/
 import pandas as pd
 from IPython.display import Markdown, display
 
-from fewlabels import plots, plots_translation, report, sweep
-from fewlabels.experiments import mnist as experiment
-from fewlabels.experiments import translation_training as training
+from fewlabels import plots
+from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import mnist as experiment
+from fewlabels.papers.vorontsov2019 import training as training
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -196,7 +198,7 @@ means.reindex(columns=picture).style.set_uuid("measures").format(precision=3)
 # %% [markdown]
 # ## The verdicts
 # Each claim with the tolerance that was fixed beforehand, or for 12 and 16 changed since (when and why, says
-# `lib/fewlabels/published/vorontsov2019.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
+# `lib/fewlabels/papers/vorontsov2019/published.yaml`). A claim needs as many runs as it names; fewer is *not run*. Those of
 # BraTS are judged in `vorontsov2019_brats`.
 
 # %%

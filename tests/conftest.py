@@ -1,15 +1,15 @@
 """What several test files share: one thread, a place for results, and a JSRT experiment small enough to run often."""
 
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from fewlabels.experiments import jsrt as experiment
+from fewlabels.papers.bortsova2019 import jsrt as experiment
+from fewlabels.paths import CHECKOUT
 
-ROOT = Path(__file__).parents[1]
+ROOT = CHECKOUT
 SMOKE = ROOT / "params/jsrt/smoke.yaml"
 TINY = {
     "subjects": 16,

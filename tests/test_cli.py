@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from fewlabels.__main__ import main
-from fewlabels.experiments import jsrt as experiment
-from fewlabels.training import Diverged
+from fewlabels.engine.training import Diverged
+from fewlabels.papers.bortsova2019 import jsrt as experiment
 
 QUICK = {"steps_supervised": 4, "steps_finetune": 4}
 
@@ -170,7 +170,7 @@ def test_only(calls, command, params_file):
     ],
 )
 def test_only_some_amplitude_or_validation(calls, command, params_file, monkeypatch, changed, only, ids):
-    monkeypatch.setattr("fewlabels.report.write", lambda *arguments: None)
+    monkeypatch.setattr("fewlabels.engine.report.write", lambda *arguments: None)
     assert command("run", params_file(**changed), "--only", only)[0] == 0
     assert calls == ids
 
@@ -322,7 +322,7 @@ def test_scores_that_cannot_be_written(command, calls, params_file, monkeypatch)
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fewlabels.report._write_scores", full)
+    monkeypatch.setattr("fewlabels.engine.report._write_scores", full)
     status, _, err = command("run", params_file())
     assert status == 2
     assert err.endswith("expected a folder that can be written, found No space left on device\n")
@@ -346,7 +346,7 @@ def test_interrupted(command, monkeypatch, params_file):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewlabels.notebooks.run_all", interrupt)
+    monkeypatch.setattr("fewlabels.engine.notebooks.run_all", interrupt)
     assert command("notebooks", params_file()) == (
         75, "", "fewlabels: interrupted; the same command goes on from what is stored\n"
     )  # fmt: skip

@@ -4,7 +4,6 @@ import ast
 import base64
 import io
 import json
-from pathlib import Path
 
 import jupytext
 import nbformat
@@ -13,12 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
-from fewlabels import params, plots
-from fewlabels.experiments import acdc, brats, cifar10, isic, jsrt, mnist, oar
+from fewlabels import plots
+from fewlabels.engine import params
+from fewlabels.engine.notebooks import execute, parameters, shrink
 from fewlabels.files import palette
-from fewlabels.notebooks import execute, parameters, shrink
+from fewlabels.papers.bortsova2019 import jsrt
+from fewlabels.papers.chaitanya2019 import acdc
+from fewlabels.papers.gao2021 import isic, oar
+from fewlabels.papers.tudelft2021 import cifar10
+from fewlabels.papers.vorontsov2019 import brats, mnist
+from fewlabels.paths import CHECKOUT
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+FOLDER = CHECKOUT / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 SWEEPS = {  # and whose config their parameters cell is
     path: experiment

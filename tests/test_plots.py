@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabels import plots, plots_translation
+from fewlabels import plots
 from fewlabels.bench import report
 from fewlabels.bench.timing import COLUMNS, MEASURED
+from fewlabels.papers.vorontsov2019 import figures as plots_translation
 
 METRICS = ("miou", "validation_miou", "folding", "excluded")
 

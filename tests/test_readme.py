@@ -1,13 +1,12 @@
 """What README says of the results is what the results say."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from fewlabels.__main__ import LEDGER_BEGINS, LEDGER_ENDS, main
-from fewlabels.ledger import COLUMNS, overview, published
-
-CHECKOUT = Path(__file__).parents[1]
+from fewlabels.engine.ledger import overview
+from fewlabels.paths import CHECKOUT
+from fewlabels.scores.published import published
+from fewlabels.scores.verdicts import COLUMNS
 
 
 def write_claims(folder, data, verdicts):

@@ -1,4 +1,4 @@
-"""The command line: `python -m fewlabels run | notebooks | prepare | check-data | download | ledger`.
+"""The command line: `python -m fewlabels run | notebooks | list | prepare | check-data | download | ledger`.
 
 Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` after the
 next checkpoint, all others at once (the same command goes on from there).
@@ -13,10 +13,8 @@ from os.path import expanduser
 from pathlib import Path
 
 from fewlabels.errors import BadInput
-from fewlabels.paths import CHECKOUT, data_root, results_root
+from fewlabels.paths import CHECKOUT, data_root, datasets, results_root
 
-DATASETS = ("jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats")
-OPEN = ("cifar10", "mnist")  # those that may be fetched without registration
 LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
 
 
@@ -41,8 +39,8 @@ def main(arguments=None):
 
 def run(args):
     """The sweep of a parameter file with its tables and claims: what the notebook's sweep cell does."""
-    from fewlabels import params, report, sweep
-    from fewlabels.training import Stopped
+    from fewlabels.engine import params, report, sweep
+    from fewlabels.engine.training import Stopped
 
     experiment, config = params.load(args.params)
     only = _only(experiment, config, args.only)
@@ -63,7 +61,7 @@ def run(args):
 
 def notebooks(args):
     """Runs the experiment's table notebooks with a parameter file into its result folder."""
-    from fewlabels.notebooks import run_all
+    from fewlabels.engine.notebooks import run_all
 
     for name in ("data", "results"):  # the notebooks take both from the environment
         if value := getattr(args, name):
@@ -74,6 +72,17 @@ def notebooks(args):
     for name in failed:
         print(f"fewlabels: {name} failed, see the folder failed/ beside the notebook", file=sys.stderr)
     return 1 if failed else 0
+
+
+def list_all(args):
+    """Lists what can be reproduced and which data can be checked, as targets of make."""
+    from fewlabels.engine import experiments
+
+    for name, what in experiments.summaries().items():
+        print(f"reproduce-{name:<11} {what}")
+    for name in datasets("check"):
+        print(f"check-data-{name:<10} are the files of the data set {name} below DATA complete?")
+    return 0
 
 
 def prepare(args):
@@ -95,10 +104,11 @@ def download(args):
 
 
 def ledger(args):
-    """Writes README's table of verdicts, made of the result folders."""
+    """Judges the stored scores again, and writes README's table of verdicts."""
+    from fewlabels.engine.ledger import judge_again, overview
     from fewlabels.files import write_text
-    from fewlabels.ledger import overview
 
+    judge_again(results_root())
     readme = CHECKOUT / "README.md"
     before, after = readme.read_text(encoding="utf-8").split(LEDGER_BEGINS)
     write_text(readme, before + LEDGER_BEGINS + overview(results_root()) + LEDGER_ENDS + after.split(LEDGER_ENDS)[1])
@@ -108,7 +118,7 @@ def ledger(args):
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
     commands = parser.add_subparsers(
-        required=True, metavar="run | notebooks | prepare | check-data | download | ledger"
+        required=True, metavar="run | notebooks | list | prepare | check-data | download | ledger"
     )
 
     def command(name, function):
@@ -134,9 +144,10 @@ def _parser():
             sub.add_argument("--device", default=None, help="cuda, cpu, ... (default: cuda if there is one)")
     for name, function in (("prepare", prepare), ("check-data", check_data), ("download", download)):
         sub = reading(name, function)
-        sub.add_argument("dataset", choices=OPEN if function is download else DATASETS)
+        sub.add_argument("dataset", choices=datasets(name.replace("-data", "")))
         if function is prepare:
             sub.add_argument("--out", type=expanduser, required=True, help="the file to write")
+    command("list", list_all)
     command("ledger", ledger)
     return parser
 

@@ -21,3 +21,9 @@ def results_root():
     """FEWLABELS_RESULTS, or `results` in the repository (in the working directory for an installed package)."""
     named = expanduser(os.environ.get("FEWLABELS_RESULTS") or "")
     return Path(named or (CHECKOUT if is_checkout() else Path.cwd()) / "results")
+
+
+def datasets(function: str) -> list[str]:
+    """The data sets whose modules in `fewlabels.data` have a function of that name: "check", "prepare", "download"."""
+    modules = sorted((Path(__file__).parent / "data").glob("*.py"))
+    return [module.stem for module in modules if f"\ndef {function}(" in module.read_text(encoding="utf-8")]

@@ -4,10 +4,10 @@ import io
 
 import pandas as pd
 
-from fewlabels import provenance
 from fewlabels.bench import abilities
 from fewlabels.bench.peers import BOTH, FORWARD, IMAGE
 from fewlabels.bench.timing import COLUMNS, MEASURED, NOT_RUN, aimed
+from fewlabels.engine import provenance
 from fewlabels.files import palette, whole, write_text
 
 WORKS = {FORWARD: "forward", IMAGE: "forward + backward to image", BOTH: "... to image and field"}

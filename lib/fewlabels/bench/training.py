@@ -5,14 +5,20 @@ takes beside one without augmentation (Gao et al. 2021, Table 1)."""
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fewlabels import augment, params, warps
+from fewlabels import warps
+from fewlabels.augment import classical as augment
 from fewlabels.bench.timing import Different, Pair
 from fewlabels.data import acdc as hearts
 from fewlabels.data import cifar10 as photographs
 from fewlabels.data import isic as lesions
 from fewlabels.data import jsrt as chests
-from fewlabels.experiments import acdc_rows, cifar10, gao_rows, isic_overhead, jsrt
+from fewlabels.engine import params
 from fewlabels.methods import consistency, task_driven
+from fewlabels.papers.bortsova2019 import jsrt
+from fewlabels.papers.chaitanya2019 import rows as acdc_rows
+from fewlabels.papers.gao2021 import overhead as isic_overhead
+from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.papers.tudelft2021 import cifar10
 from fewlabels.paths import CHECKOUT
 
 PROFILES = {"cpu": ("lite", "share <= 10%"), "cuda": ("paper", "share <= 5%")}

@@ -2,10 +2,10 @@
 
 import torch
 
-from fewlabels import params
 from fewlabels.bench.timing import Pair
-from fewlabels.experiments import mnist
+from fewlabels.engine import params
 from fewlabels.methods.translation import Translation, l1
+from fewlabels.papers.vorontsov2019 import mnist
 from fewlabels.paths import CHECKOUT
 
 SMALL = {"width": 2, "discriminator_width": 4, "batch_size": 4}

@@ -7,6 +7,8 @@ import torch
 
 from fewlabels.errors import BadInput
 
+STAND_INS = ("phantom", "digits")  # data that need no files: synthetic, or from scikit-learn
+
 
 @dataclass(frozen=True, eq=False)
 class Cohort:

@@ -37,3 +37,9 @@ def predict(network, images, batch_size):
     """Class probabilities `(N, classes, ...)` of images `(N, C, *size)` as they are, by a network that makes logits."""
     network.eval()
     return torch.cat([network(part).softmax(1) for part in images.split(batch_size)])
+
+
+def descend(optimiser, loss):
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()

@@ -7,7 +7,7 @@ intensity. `TaskDriven` learns one of them together with a network S for the tas
     L_reg = lambda_adv E[log(1 - D(X_G))] + lambda_big L_big,   L_big = -|v|_1 or -|Delta I|_1               (Eq. 5)
     L_D = -E[log D(x)] - E[log(1 - D(X_G))],   x of X_L and X_UL                                              (Eq. 6)
 
-`AugmentedTraining` then trains a fresh S on {X_L, Y_L} u {X_G, Y_G}, the generators fixed (Eq. 2).
+`augmented_training.AugmentedTraining` then trains a fresh S on {X_L, Y_L} u {X_G, Y_G}, the generators fixed (Eq. 2).
 
 Norms are means over pixels and log(1 - D) is the non-saturating -log D, as in the released code. Against it, and as in
 the paper, p(x) is of labelled and unlabelled images, half of S's batch is generated, and the task's loss acts on G:
@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewlabels.augment import mixup
-from fewlabels.methods.resumable import Resumable, predict
+from fewlabels.methods.resumable import Resumable, descend, predict
 from fewlabels.models.generators import Z
 from fewlabels.warps import compose, warp
 
@@ -34,7 +33,7 @@ class TaskDriven(Resumable):
     task_loss      L_S: (output of S, targets) -> scalar; any task, also classification
     draw_affine    n -> n fields `(n, D, *size)`: the affine augmentation of every image, real ones for D included
     move_targets   (labels, fields) -> targets of the warped images. Masks `(N, *size)`: `partial(transform_labels,
-                   classes=classes, order=1)` of `methods.consistency`, soft one-hot maps `(N, classes, *size)` with a
+                   classes=classes, order=1)` of `warps`, soft one-hot maps `(N, classes, *size)` with a
                    gradient in the field (order 0: none); classification: `lambda y, u: y`
     lam_adv, lam_big  0 and 0: without the regulariser
     unit           pixels of this grid to one of v's: size / 224 has v in pixels of the paper's grid
@@ -105,87 +104,18 @@ class TaskDriven(Resumable):
         if self.warming_up:
             a = self.draw_affine(len(x))
             loss_task = self.task_loss(self.S(warp(x, a)), self.move_targets(y, a))
-            _descend(self.optimiser, loss_task)
+            descend(self.optimiser, loss_task)
             return {"loss_task": loss_task.detach()}
         real = warp(batch["real"], self.draw_affine(len(batch["real"]))) if self.D is not None else None
         loss_task, loss_adv, loss_big, x_g = self.losses(x, y, real)
-        _descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
+        descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
         losses = {"loss_task": loss_task.detach(), "loss_adv": loss_adv.detach(), "loss_big": loss_big.detach()}
         if self.lam_adv:
             loss_D = self.loss_D(x_g, real)
-            _descend(self.optimiser_D, loss_D)
+            descend(self.optimiser_D, loss_D)
             losses["loss_D"] = loss_D.detach()
         return losses
 
     def predict(self, images, batch_size=20):
         """Class probabilities of images as they are."""
         return predict(self.S, images, batch_size)
-
-
-class Augmentation:
-    """A row of Table 1: labelled images `(B, C, *size)` and labels -> S's batch, half of it affine, half augmented.
-
-    draw_affine   as of `TaskDriven`; all images are so transformed
-    move_targets  the same
-    deform        (affine images, z) -> fields `(N, D, *size)` in pixels: elastic ones, or v
-    recolour      (images, z) -> images: contrast and brightness, or X + Delta I
-    mix           mixtures of pairs of all these images, Beta(alpha, alpha), are the augmented half (Eq. 7)
-
-    With `deform` and `recolour` a third of the augmented half is X_V, a third X_I, a third X_VI, of one z. Without
-    either, and without `mix`, the batch is affine. No gradient.
-    """
-
-    def __init__(self, draw_affine, move_targets, deform=None, recolour=None, mix=False, alpha=0.1):
-        self.draw_affine, self.move_targets = draw_affine, move_targets
-        self.deform, self.recolour, self.mix, self.alpha = deform, recolour, mix, alpha
-
-    @torch.no_grad()
-    def __call__(self, x, y):
-        u, half = self.draw_affine(len(x)), len(x) // 2
-        z = torch.randn(len(x), Z, device=x.device)
-        augmented = torch.arange(half, len(x), device=x.device)
-        both = bool(self.deform and self.recolour)
-        if self.deform:
-            i = augmented[augmented % 3 != 1] if both else augmented
-            u = u.index_copy(0, i, compose(u[i], self.deform(warp(x[i], u[i]), z[i])))
-        x, y = warp(x, u), self.move_targets(y, u)
-        if self.recolour:
-            i = augmented[augmented % 3 != 0] if both else augmented
-            x = x.index_copy(0, i, self.recolour(x[i], z[i]))
-        if self.mix:
-            mixed = mixup(x, y, len(x) - half, self.alpha)
-            x, y = (torch.cat([t[:half], m]) for t, m in zip((x, y), mixed, strict=True))
-        return x, y
-
-
-class AugmentedTraining(Resumable):
-    """S trained on what an `Augmentation` makes of labelled images: Eq. 2.
-
-    network    S
-    optimiser  over its parameters
-    task_loss  L_S
-    augment    (images, labels) -> (images, targets)
-    """
-
-    STATE = ("network", "optimiser")
-
-    def __init__(self, network, optimiser, task_loss, augment):
-        self.network, self.optimiser, self.task_loss, self.augment = network, optimiser, task_loss, augment
-
-    def training_step(self, batch):
-        """One step on `images` `(B, C, *size)` with `labels`."""
-        self.network.train()
-        x, targets = self.augment(batch["images"], batch["labels"])
-        loss_task = self.task_loss(self.network(x), targets)
-        _descend(self.optimiser, loss_task)
-        return {"loss_task": loss_task.detach()}
-
-    def predict(self, images, batch_size=20):
-        """Class probabilities of images as they are."""
-        return predict(self.network, images, batch_size)
-
-
-def _descend(optimiser, loss):
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()

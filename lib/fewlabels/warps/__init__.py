@@ -12,6 +12,7 @@ gradients for the image (exact adjoint) and for the field.
     cpu           Numba: splines, sampling, aligning (`cpu_spline`, `cpu_sampling`), on torch's `threads`
     gpu           Triton, the same (`gpu_kernels`)
     elastic       elasticdeform itself
+    labels      label maps as one-hot maps, warped
     algebra     fields composed, inverted, aligned, and where they fold
 """
 
@@ -24,6 +25,7 @@ from fewlabels.warps.fields import (
     gaussian_field_rms,
     random_control,
 )
+from fewlabels.warps.labels import transform_labels
 from fewlabels.warps.operator import BACKENDS, MODES, ORDERS, inside, warp
 
 __all__ = [
@@ -41,5 +43,6 @@ __all__ = [
     "invert",
     "jacobian_determinant",
     "random_control",
+    "transform_labels",
     "warp",
 ]

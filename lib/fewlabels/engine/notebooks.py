@@ -1,0 +1,119 @@
+"""Runs notebooks through papermill, strictly: nothing unknown goes in, nothing half-done comes out as success."""
+
+import ast
+import base64
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+from nbclient import NotebookClient
+
+from fewlabels.data.cohort import STAND_INS
+from fewlabels.engine import params
+from fewlabels.engine.sweep import folder_of
+from fewlabels.errors import BadInput
+from fewlabels.files import palette, whole, writable, write_text
+from fewlabels.paths import CHECKOUT
+
+
+def read(source):
+    """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
+    notebook = jupytext.read(source)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+def parameters(notebook):
+    """The literals of the cell tagged `parameters`, by name."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise BadInput("notebook", "one cell tagged `parameters`", f"{len(cells)}")
+    assignments = ast.parse(cells[0].source).body
+    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in assignments}
+
+
+def run_all(params_file):
+    """Executes the notebooks that show what a parameter file runs (`experiment.notebooks`), with its values.
+
+    Returns the executed notebooks' paths and the ids of the grid's runs that failed. Raises BadInput for parameters
+    that the Config or a notebook does not take, and what a cell raised.
+    """
+    experiment, config = params.load(params_file)
+    if config.data in STAND_INS:  # nothing in them can be bad: only the notebook takes the time to make them
+        cohort, says = None, f"{config.data}, nothing to download"
+    else:  # bad data are said here, in one line
+        cohort = experiment.load(config)
+        says = f"{cohort.meta['data']}: {cohort.meta['source']}"
+    print(f"Data: {says}", flush=True)
+    folder = folder_of(experiment, config, cohort)
+    scripts = [CHECKOUT / "notebooks" / f"{name}.py" for name in experiment.notebooks(config)]
+    written = [execute(source, folder / f"{source.stem}.ipynb", config.model_dump()) for source in scripts]
+    return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]
+
+
+def execute(source, target, values):
+    """Runs one percent script with parameter values into `target`, from the repository's root."""
+    notebook = read(source)
+    for key in {*values} ^ {*parameters(notebook)}:
+        found = "a parameter it does not have" if key in values else "no value"
+        raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
+    with writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(target) as unfinished:
+        try:
+            # stdout_file: the sweep's own bar shows in the terminal too
+            options = {"kernel_name": "python3", "cwd": CHECKOUT, "stdout_file": sys.stdout}
+            done = papermill.execute_notebook(notebook, f"{unfinished}.ipynb", parameters=values, **options)
+        except papermill.PapermillExecutionError as error:
+            if error.ename == "BadInput":  # one line for the user, not the kernel's traceback
+                raise BadInput.from_line(error.evalue) from None
+            if error.ename == "KeyboardInterrupt":  # the kernel heard of it first
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            Path(f"{unfinished}.ipynb").unlink(missing_ok=True)
+        for number, cell in enumerate(done.cells):  # a SystemExit in a cell leaves the rest pending, without an error
+            status = cell.metadata.get("papermill", {}).get("status")
+            if cell.cell_type == "code" and status != "completed":
+                raise RuntimeError(f"{source.name}: cell {number}: expected status completed, found {status}")
+        shrink(done)
+        done.metadata.papermill |= {"input_path": source.name, "output_path": target.name}  # no path of this machine
+        unfinished.write_text(nbformat.writes(done) + "\n", encoding="utf-8")
+    for figure in target.parent.glob("*.png"):
+        with whole(figure) as smaller:
+            smaller.write_bytes(palette(figure.read_bytes()))
+    return target
+
+
+def shrink(notebook):
+    """Stores a notebook's pictures with a palette."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if png := output.get("data", {}).get("image/png"):
+            output["data"]["image/png"] = base64.b64encode(palette(base64.b64decode(png))).decode() + "\n"
+
+
+def build(source):
+    """`notebooks/x.py` -> `notebooks/x.ipynb`, executed with its own parameters, its outputs kept.
+
+    Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file, so that building
+    twice on one kind of machine gives the same bytes but for the pictures' and the timings' own differences.
+    """
+    notebook = read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # jupytext's are random
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if "outputs" in cell:  # progress bars and warnings are of the moment
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    shrink(notebook)
+    notebook.metadata.pop("language_info", None)
+    write_text(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
+
+
+if __name__ == "__main__":
+    for script in sorted((CHECKOUT / "notebooks").glob("*.py")):
+        build(script)
+        print(script.with_suffix(".ipynb").relative_to(CHECKOUT))

@@ -1,0 +1,13 @@
+"""The verdicts on the claims of Bortsova et al. 2019."""
+
+from fewlabels.papers.bortsova2019 import rules, rules_table2
+from fewlabels.scores import verdicts
+from fewlabels.scores.published import published
+
+PAPER = "bortsova2019"
+RULES = verdicts.rules_in(rules, rules_table2)
+
+
+def judge(scores, data):
+    """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv."""
+    return verdicts.judge(published(PAPER)["claims"], RULES, scores, paper=PAPER, data=data)

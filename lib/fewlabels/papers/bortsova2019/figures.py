@@ -1,0 +1,82 @@
+"""Figures of Bortsova et al. 2019, beside those of `fewlabels.plots`."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from fewlabels.plots import COLOURS, finished
+from fewlabels.scores.statistics import run_scores
+
+
+def against_labels(table, title="", ylabel="mIoU (%)"):
+    """Ours (filled, lines, ± sd) and the paper's points (open) against the number of labelled images.
+
+    `table` as `tables.beside_paper` gives it.
+    """
+    figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    rows = list(dict.fromkeys(table["row"]))
+    columns = sorted(table["column"].unique())
+    for i, row in enumerate(rows):
+        part = table[table["row"] == row].sort_values("column")
+        place = part["column"].map(columns.index) + (i - (len(rows) - 1) / 2) * 0.1
+        ours = part["ours_mean"].notna()
+        if ours.any():
+            style = {"color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
+            axis.errorbar(place[ours], part["ours_mean"][ours], yerr=part["ours_sd"][ours].fillna(0), **style)
+        if part["paper_mean"].notna().any():
+            style = {"facecolors": "none", "edgecolors": [COLOURS[i]], "marker": "D", "s": 28, "zorder": 3}
+            axis.scatter(place, part["paper_mean"], **style)
+    handles, _ = axis.get_legend_handles_labels()
+    handles.append(
+        plt.Line2D([], [], color="grey", marker="D", linestyle="", fillstyle="none", label="paper (JSRT, 512 px)")
+    )
+    axis.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
+    axis.set(xticks=range(len(columns)), xticklabels=columns, xlabel="labelled training images", ylabel=ylabel)
+    axis.set_title(title, fontsize=9)
+    sns.despine(figure)
+    return figure
+
+
+def learning_curves(histories, title=""):
+    """Losses (training, means between validations) and validation mIoU against the step, for `{name: history}`."""
+    panels = {"loss_sup": "supervised loss", "loss_cons": "consistency loss", "validation": "validation mIoU (%)"}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.0), layout="constrained")
+    for axis, (key, label) in zip(axes, panels.items(), strict=True):
+        for colour, (name, history) in zip(COLOURS, histories.items(), strict=False):
+            frame = pd.DataFrame(history)
+            axis.plot(frame["step"], frame[key], color=colour, label=name)
+        axis.set(xlabel="step of stage 2", ylabel=label)
+    return finished(figure, title, len(histories))
+
+
+def against_amplitude(scores, title=""):
+    """mIoU of test and validation images (mean ± sd over splits), and what of T folds and is left out of C.
+
+    `scores` as in scores.csv, of several amplitudes.
+    """
+    names = {
+        "miou": "test",
+        "validation_miou": "validation",
+        "folding": "fields that fold",
+        "excluded": "left out of C",
+    }
+    runs = pd.concat({name: run_scores(scores, metric) for metric, name in names.items()}, names=["images"])
+    runs = runs.reset_index(name="value")
+    shares = runs["images"].isin([names["folding"], names["excluded"]])
+    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    style = {"x": "amplitude", "y": "value", "markers": True, "errorbar": "sd", "err_style": "bars"}
+    line = runs[~shares].groupby(["method", "images"]).ngroup()
+    beside = runs["amplitude"] * 1.04 ** (line - line.max() / 2)  # so that bars do not hide each other
+    sns.lineplot(runs[~shares].assign(amplitude=beside), hue="method", style="images", ax=axes[0], **style)
+    runs.loc[shares, "value"] *= 100
+    sns.lineplot(runs[shares], hue="images", style="images", ax=axes[1], palette=[COLOURS[2], COLOURS[3]], **style)
+    axes[1].get_legend().set_title("")
+    ticks = sorted(runs["amplitude"].unique())
+    for axis, label, empty in zip(axes, ("mIoU (%)", "share (%)"), ("lower right", "upper left"), strict=True):
+        axis.set(xlabel="rms of the fields (% of the side)", ylabel=label, xscale="log")
+        axis.set(xticks=ticks, xticklabels=[f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.legend(fontsize=8, frameon=False, loc=empty)
+    figure.suptitle(title, fontsize=9)
+    sns.despine(figure)
+    return figure

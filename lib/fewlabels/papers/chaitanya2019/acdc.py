@@ -1,0 +1,227 @@
+"""Chaitanya et al. 2019, Table 1: cardiac MR (ACDC).
+
+Which networks are trained, and how one is.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fewlabels.data import acdc
+from fewlabels.engine import params
+from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
+from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.papers.chaitanya2019 import rows as rows
+from fewlabels.papers.chaitanya2019.claims import judge
+from fewlabels.papers.chaitanya2019.tables import METHODS, PAPER, tables
+from fewlabels.paths import data_root
+from fewlabels.scores import metrics
+
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+
+NAME = "acdc"
+
+LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_splits")
+
+
+class Config(BaseModel):
+    """Everything that decides a number; the keys of `params/acdc/*.yaml` and of the notebook's parameters cell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    data: Literal["phantom", "acdc"]
+    phase: Literal["ES", "ED"]  # end-systole (the paper) or end-diastole (what the release reads)
+    size: Annotated[int, Field(gt=0, le=224, multiple_of=32)]  # side of the images in pixels
+    methods: list[Literal[METHODS]]
+    labels: list[Literal[1, 3]]  # labelled volumes, N_L
+    splits: list[Annotated[int, Field(ge=1, le=5)]]  # labelled sets
+    seeds: list[Natural]  # repeats
+    extra_methods: list[Literal[METHODS]]  # run on the sets of extra_splits only
+    extra_splits: list[Annotated[int, Field(ge=1, le=5)]]
+    width: Count  # channels of the first level of S, G and D; the paper has 16
+    norm_momentum: Annotated[float, Field(gt=0, le=1)]  # share of a new batch in running statistics; release: 0.01
+    lambda_adv: Size
+    lambda_big: Size
+    background_weight: Size  # in L_S of the final training: the release 0.1, the paper's words 0
+    mixup_alpha: Rate
+    adversarial_weight: Size  # of Adv Tr, at the end of its training
+    batch_size: Annotated[int, Field(gt=0, multiple_of=2)]
+    learning_rate: Rate  # of Adam, for S, G and D
+    steps_generator: Count  # of S, G and D together
+    warm_up: Natural  # the first of them, in which S learns alone
+    steps: Count  # of S, in the end
+    validate_every: Count
+    realism_steps: Natural  # of a fresh discriminator that tells real from augmented images; 0: not done
+    threads: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_splits"))
+        if both := set(self.methods) & set(self.extra_methods):
+            raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
+        if bool(self.extra_methods) != bool(self.extra_splits):
+            raise ValueError("extra_splits: expected some where there are extra_methods, and only there")
+        if self.warm_up >= self.steps_generator:
+            found = f"{self.warm_up} of {self.steps_generator}"
+            raise ValueError(f"warm_up: expected fewer than steps_generator, found {found}")
+        if self.data == "phantom" and self.phase != "ES":
+            raise ValueError("phase: expected ES with the phantom, found ED")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    labels: int
+    split: int
+    seed: int
+
+    @property
+    def id(self):
+        method = self.method.translate({ord(" "): "_", ord("("): None, ord(")"): None, ord(","): None})
+        return f"{method}_labels={self.labels}_split={self.split}_seed={self.seed}"
+
+
+def grid(config):
+    """All runs: every method with every number of labelled volumes, the extra ones on their sets only."""
+    runs = []
+    for seed, labels, (methods, splits) in product(
+        config.seeds,
+        config.labels,
+        ((config.methods, config.splits), (config.extra_methods, config.extra_splits)),
+    ):
+        runs += [Run(method, labels, split, seed) for split in splits for method in methods]
+    return runs
+
+
+def identity(config, run):
+    """All that decides the numbers of one run."""
+    return params.identity(config, run, LISTS)
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    return [f"{PAPER}_table1"]
+
+
+def load(config, root=None):
+    """The cohort a config names: the phantom, or ACDC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    if config.data == "phantom":
+        return acdc.phantom(100, seed=0, size=config.size)
+    return acdc.load(root or data_root(), size=config.size, phase=config.phase)
+
+
+def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """The generators that a row needs, then S from fresh weights; returns S's method, the generators, the history.
+
+    A generator is trained once for all rows that use it; `folder` keeps the checkpoints. All rows start from the same
+    seeds, S from the same weights.
+    """
+    torch.set_num_threads(config.threads)
+    split = acdc.splits(cohort.ids, run.labels, run.split)
+    images, labels = cohort.images.to(device), cohort.labels.to(device)
+    labelled, unlabelled = cohort.index(split.labelled), cohort.index(split.unlabelled)
+
+    def stage(name, build, batch, steps, *pools):
+        """The method that `build` makes, trained on `batch(*indices)`, of one batch of indices of each pool."""
+        seed = seed_of(run.seed, run.split, run.labels, "segmenter" if name == run.id else "generator")
+        torch.manual_seed(seed)
+        method, samplers = build(), [Shuffled(len(pool), config.batch_size) for pool in pools]
+
+        def validate():
+            scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
+            warming_up = getattr(method, "warming_up", False)  # there is no generator yet that could be the best
+            return {"validation": -1.0 if warming_up else 100 * float(scores.mean())}
+
+        history = fit(
+            method,
+            samplers,
+            lambda: batch(*(pool[next(sampler)] for pool, sampler in zip(pools, samplers, strict=True))),
+            validate,
+            steps=steps,
+            every=config.validate_every,
+            folder=folder / name,
+            seed=seed,
+            report=report and (lambda step, entry: report(name, step, steps, entry)),
+            stop=stop,
+        )
+        return method, history
+
+    names, variant = rows.parts(run.method)
+    generators = {}
+    for name in [name for name in names if name in rows.GENERATORS]:
+        method, _ = stage(
+            replace(run, method=f"{name} ({variant})" if variant else name).id,
+            lambda name=name: rows.task_driven(config, name, variant, device),
+            lambda i, j: {"images": images[i], "labels": labels[i], "real": images[j]},
+            config.steps_generator,
+            labelled,
+            torch.cat([labelled, unlabelled]),
+        )
+        generators[name] = method.G.eval()
+    build = lambda: rows.segmentation(config, run.method, generators, device)  # noqa: E731
+    if names[0].startswith("Adv Tr"):
+        batch = lambda i, j: {"images": images[i], "targets": rows.one_hot(labels[i]), "unlabelled": images[j]}  # noqa: E731
+        pools = (labelled, unlabelled)
+    else:
+        batch, pools = (lambda i: {"images": images[i], "labels": labels[i]}), (labelled,)
+    method, history = stage(run.id, build, batch, config.steps, *pools)
+    return method, generators, history
+
+
+def patients(ids):
+    """The patients of slices, in order."""
+    return list(dict.fromkeys(name.split("/")[0] for name in ids))
+
+
+def dice(method, cohort, patients, device):
+    """Per-volume Dice on the native grid, one list of RV, Myo, LV for each patient (Section 4, "Evaluation")."""
+    scores = []
+    for patient in patients:
+        index = [i for i, group in enumerate(cohort.groups) if group == patient]
+        probabilities = method.predict(cohort.images[index].to(device))
+        prediction = acdc.to_native(probabilities, patient, cohort).argmax(1).cpu()
+        scores.append(metrics.dice(prediction, cohort.meta["native"][patient], len(acdc.CLASSES)))
+    return scores
+
+
+def measures(config, run, cohort, generators, device):
+    """What a row's generators make of the labelled images, and how well its images are told from real ones."""
+    split, seed = acdc.splits(cohort.ids, run.labels, run.split), seed_of(run.seed, run.split, run.labels, "measures")
+    images, labels = (t[cohort.index(split.labelled)].to(device) for t in (cohort.images, cohort.labels))
+    torch.manual_seed(seed)
+    found = rows.of_generators(config, generators, images, device)
+    if config.realism_steps and rows.parts(run.method)[0][0] == "A":
+        others = patients(split.unlabelled)[4::5]  # one of each group is kept to judge by
+        unseen = torch.tensor([name.split("/")[0] in others for name in split.unlabelled])
+        index = cohort.index(split.unlabelled)
+        real = [cohort.images[index[chosen]].to(device) for chosen in (~unseen, unseen)]
+        torch.manual_seed(seed)  # the same discriminator in every row
+        found["realism_auc"] = rows.realism(config, run.method, generators, images, labels, *real, device)
+    return found
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: Dice per test patient and structure, what its generators make, its history.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    method, generators, history = train(config, run, cohort, folder, device, report, stop)
+    split = acdc.splits(cohort.ids, run.labels, run.split)
+    test = patients(split.test)
+    scores = torch.tensor(dice(method, cohort, test, device), dtype=torch.float64)
+    overall = {"validation_dice": max(entry["validation"] for entry in history) / 100}
+    overall |= measures(config, run, cohort, generators, device)
+    return {
+        "subjects": test,
+        "scores": {
+            "dice": dict(zip(acdc.CLASSES[1:], scores.T.tolist(), strict=True)),
+            "mean_dice": {"all": scores.mean(1).tolist()},
+        },
+        "overall": overall,
+        "history": history,
+    }

@@ -1,0 +1,182 @@
+"""Gao et al. 2021, Figure 3 and Table 1: skin lesions (ISIC 2018, task 3).
+
+Which networks are trained, and how one is.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fewlabels.data import isic
+from fewlabels.engine import params
+from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
+from fewlabels.models.backbones import BACKBONES
+from fewlabels.papers.gao2021 import challenge
+from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.papers.gao2021.claims import judge
+from fewlabels.papers.gao2021.isic_tables import METHODS, PAPER, tables
+from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
+from fewlabels.paths import data_root
+
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+
+NAME = "isic"
+
+LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
+JUDGED = 500  # images of a fold at which it is looked where generators act
+
+Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
+Range = Annotated[float, Field(gt=0, le=1)]
+
+
+class Config(BaseModel):
+    """Everything that decides a number; the keys of `params/isic/*.yaml` and of the notebook's parameters cell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    data: Literal["phantom", "isic"]
+    size: Annotated[int, Field(gt=0, multiple_of=32)]  # side of the images in pixels
+    methods: list[Literal[METHODS]]
+    backbones: list[Literal[BACKBONES]]
+    folds: list[Fold]  # of five; each is tested by networks trained on the other four
+    seeds: list[Natural]  # repeats
+    extra_methods: list[Literal[METHODS]]  # run on extra_folds only
+    extra_folds: list[Fold]
+    training_images: Natural  # drawn from the other folds, 0: all of them
+    weights: str  # file with the backbone's ImageNet weights; empty: from scratch
+    class_weights: Literal["none", "inverse"]  # of the cross-entropy
+    generator_width: Count  # channels at full size of G; DCGAN's halving from 16
+    discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
+    lam: Size  # lambda, of L_GAN
+    gamma: Size  # of L_reg
+    max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
+    max_appearance: Range  # of G_I, of the images' 0 to 1; the same
+    saturating: bool  # G minimises log(1 - D) as written, not -log D
+    rand_augment: list[Annotated[list[Count], Field(min_length=2, max_length=2)]]  # points N, M to try
+    policy_trials: Count  # of Fast AutoAugment's search
+    policies_kept: Count
+    cgan_width: Count  # channels of the first level of cGAN's G and D; the paper has 16
+    steps_generator: Count  # of each of cGAN's two pre-trainings
+    batch_size: Annotated[int, Field(gt=0, multiple_of=4)]
+    learning_rate: Rate  # of Adam for T, to 0 along half a cosine
+    weight_decay: Size
+    learning_rate_gan: Rate  # of Adam for G and D
+    steps: Count
+    epochs: Count  # into which the steps are cut: what is looked at at the end of each
+    threads: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_folds"))
+        if both := set(self.methods) & set(self.extra_methods):
+            raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
+        if bool(self.extra_methods) != bool(self.extra_folds):
+            raise ValueError("extra_folds: expected some where there are extra_methods, and only there")
+        if not self.rand_augment:
+            raise ValueError("rand_augment: expected at least one point [N, M], found none")
+        if self.steps % self.epochs:
+            raise ValueError(f"steps: expected a multiple of epochs, {self.epochs}, found {self.steps}")
+        if self.weights and len(self.backbones) > 1:
+            raise ValueError(f"weights: expected none with several backbones, found {self.weights!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    backbone: str
+    fold: int
+    seed: int
+
+    @property
+    def id(self):
+        method = self.method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
+        return f"{method}_{self.backbone}_fold={self.fold}_seed={self.seed}"
+
+
+def grid(config):
+    """All runs: every method with every backbone, the extra ones on their folds only."""
+    runs = []
+    for seed, backbone, (methods, folds) in product(
+        config.seeds,
+        config.backbones,
+        ((config.methods, config.folds), (config.extra_methods, config.extra_folds)),
+    ):
+        runs += [Run(method, backbone, fold, seed) for fold in folds for method in methods]
+    return runs
+
+
+def identity(config, run):
+    """All that decides the numbers of one run."""
+    return params.identity(config, run, LISTS) | ({"search_fold": config.folds[0]} if run.method == "RandAug" else {})
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    return [f"{PAPER}_isic"]
+
+
+def load(config, root=None):
+    """The cohort a config names: the phantom, or ISIC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    if config.data == "phantom":
+        return isic.phantom(600, seed=0, size=config.size)
+    return isic.load(root or data_root(), size=config.size)
+
+
+def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """T of a row as (trainer, method, history, what else was found): with its generators or policies, if it has any."""
+    trainer = Trainer(config, run, cohort, folder, device, report, stop)
+    name, _ = gao_rows.parts(run.method)
+    stages = {
+        "no-aug": trainer.plain,
+        "cGAN": trainer.cgan,
+        "RandAug": trainer.rand_augment,
+        "Fast AA": trainer.fast_autoaugment,
+    }
+    method, history, *found = stages.get(name, trainer.adversarial)(run.id)
+    return trainer, method, history, found[0] if found else {}
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: recall of each class and BMCA of the held-out fold, where its generators act, its history.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    trainer, method, history, found = train(config, run, cohort, folder, device, report, stop)
+    test = cohort.index(trainer.split.test)
+    judged = trainer.judge(method, test)
+    overall = {"bmca": judged["bmca"], "accuracy": judged["accuracy"]}
+    if gao_rows.kinds(run.method):
+        overall |= of_epochs(history)
+        if cohort.meta["masks"] is not None:
+            overall |= where(method, cohort, test[:JUDGED], device)
+    return {
+        "subjects": ["all"],
+        "scores": {"recall": {name: [value] for name, value in zip(cohort.classes, judged["recall"], strict=True)}},
+        "overall": overall,
+        "history": history,
+        "confusion": judged["confusion"],
+        **found,
+    }
+
+
+def of_epochs(history):
+    """The share of epochs after which what a generator makes is harder for T than chance of the same RMS."""
+    kinds = [key.removeprefix("rms_") for key in history[0] if key.startswith("rms_")]
+    harder = {kind: [e[f"loss_of_{kind}"] > e[f"loss_of_random_{kind}"] for e in history] for kind in kinds}
+    return {f"harder_{kind}": sum(of) / len(of) for kind, of in harder.items()}
+
+
+def where(method, cohort, index, device):
+    """For G_D and G_I: how much stronger inside lesions than outside, beside masks of others and a window."""
+    torch.manual_seed(0)
+    x, masks = cohort.images[index].to(device), cohort.meta["masks"][index].to(device)
+    found = {}
+    for G in method.G:
+        if G.kind != "affine":
+            found |= {f"{name}_{G.kind}": value for name, value in challenge.centred(G, x, masks).items()}
+    return found

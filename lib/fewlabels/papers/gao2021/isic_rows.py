@@ -1,0 +1,49 @@
+"""The networks of `papers.gao2021.isic`: `gao_rows` for images of skin."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from fewlabels.models.backbones import classifier
+from fewlabels.models.discriminators import Discriminator
+from fewlabels.papers.gao2021 import rows as gao_rows
+
+CLASSES = 7
+
+
+def target(config, backbone, device):
+    """T with fresh weights, or those of a file. Uses torch's global RNG, as all here; it comes first in every row."""
+    return classifier(backbone, CLASSES, config.weights or None).to(device)
+
+
+def plain(config, backbone, augment, loss, device):
+    return gao_rows.plain(config, target(config, backbone, device), augment, loss)
+
+
+def adversarial(config, backbone, method, loss, device):
+    T = target(config, backbone, device)
+    return gao_rows.adversarial(config, method, T, (config.size,) * 2, 3, loss, device)
+
+
+def cgan_generator(config, backbone, kind, loss, device):
+    size, T = (config.size,) * 2, target(config, backbone, device)
+    D = Discriminator(size, 3, config.cgan_width, norm_momentum=0.1)
+    return gao_rows.cgan_generator(config, kind, T, D, size, 3, loss, device, keep)
+
+
+def cgan(config, generators, device):
+    return gao_rows.cgan(generators, (config.size,) * 2, device, keep)
+
+
+def keep(y, u):
+    """A warped image of skin shows what it showed."""
+    return y
+
+
+def loss_of(config, labels):
+    """Cross-entropy; `class_weights: inverse` weighs a class by its inverse frequency in `labels`."""
+    if config.class_weights == "none":
+        return F.cross_entropy
+    counts = torch.bincount(labels, minlength=CLASSES).clamp(min=1)
+    return partial(F.cross_entropy, weight=len(labels) / (CLASSES * counts.float()))

@@ -1,0 +1,151 @@
+"""How a network of `papers.gao2021.isic` is trained: the stages of a run."""
+
+from dataclasses import replace
+
+import torch
+
+from fewlabels.augment import policies
+from fewlabels.data import isic
+from fewlabels.engine.training import Shuffled, fit, seed_of, seeded
+from fewlabels.errors import BadInput
+from fewlabels.papers.gao2021 import challenge
+from fewlabels.papers.gao2021 import isic_rows as rows
+from fewlabels.papers.gao2021 import rows as gao_rows
+
+FOLDS = 5
+
+
+def split_of(config, cohort, fold):
+    """Training images (so many of them as the config says) and the fold that is tested."""
+    most = config.training_images or None
+    return isic.splits(cohort.ids, cohort.labels.tolist(), cohort.groups, fold, FOLDS, seed=0, most=most)
+
+
+class Trainer:
+    """The stages of a run: each trains one network under its own name in the run's folder, once for all rows.
+
+    All rows start from the same seeds, T from the same weights. Nothing is chosen by the fold that is tested, but for
+    `rand_augment`.
+    """
+
+    def __init__(self, config, run, cohort, folder, device="cpu", report=None, stop=None):
+        torch.set_num_threads(config.threads)
+        self.config, self.run, self.cohort, self.folder, self.device = config, run, cohort, folder, device
+        self.report, self.stop = report, stop
+        self.images, self.labels = cohort.images.to(device), cohort.labels.to(device)
+        self.split = split_of(config, cohort, run.fold)
+        self.pool = cohort.index(self.split.labelled)
+
+    def stage(self, name, build, pool=None, steps=None, look=lambda method: {}, real=0):
+        """The method that `build(loss)` makes, trained on images of `pool`, with so many `real` ones beside a batch."""
+        config, pool = self.config, self.pool if pool is None else pool
+        steps, sizes = steps or config.steps, [config.batch_size, real] if real else [config.batch_size]
+        seed = seed_of(self.run.seed, self.run.fold, self.run.backbone)
+        torch.manual_seed(seed)
+        method, samplers = (
+            build(rows.loss_of(config, self.labels[pool])),
+            [Shuffled(len(pool), n) for n in sizes],
+        )
+
+        def batch():
+            i = pool[next(samplers[0])]
+            chosen = {"images": self.images[i], "labels": self.labels[i]}
+            return chosen | ({"real": self.images[pool[next(samplers[1])]]} if real else {})
+
+        history = fit(
+            method, samplers, batch, lambda: look(method),
+            steps=steps, every=-(-steps // config.epochs), folder=self.folder / name, seed=seed, keep="last",
+            report=self.report and (lambda step, entry: self.report(name, step, steps, entry)), stop=self.stop,
+        )  # fmt: skip
+        return method, history
+
+    def adversarial(self, name):
+        """A row of ours; at the end of each epoch, how hard what its generators make of 64 training images is."""
+        config, run, n = self.config, self.run, len(gao_rows.kinds(self.run.method))
+        shown = self.pool[:64]
+
+        def look(method):
+            with seeded(self.device, run.seed, run.fold, "look"):  # the same z at every epoch, in every row
+                return challenge.hardness(method, self.images[shown], self.labels[shown])
+
+        build = lambda loss: rows.adversarial(config, run.backbone, run.method, loss, self.device)  # noqa: E731
+        return self.stage(name, build, look=look, real=config.batch_size * n // (n + 1))
+
+    def cgan(self, name):
+        """cGAN: two generators trained one after the other, then T on what they make."""
+        config, run, device = self.config, self.run, self.device
+        generators = {}
+        for kind in gao_rows.CGAN:
+            build = lambda loss, kind=kind: rows.cgan_generator(config, run.backbone, kind, loss, device)  # noqa: E731
+            method, _ = self.stage(f"{name}_{kind}", build, steps=config.steps_generator, real=config.batch_size)
+            generators[kind] = method.G.eval()
+        augment = rows.cgan(config, generators, device)
+        return self.stage(name, lambda loss: rows.plain(config, run.backbone, augment, loss, device))
+
+    def plain(self, name, augment=lambda x: x, pool=None):
+        """T on what `augment` makes of images."""
+        both = lambda x, y: (augment(x), y)  # noqa: E731
+        build = lambda loss: rows.plain(self.config, self.run.backbone, both, loss, self.device)  # noqa: E731
+        return self.stage(name, build, pool)
+
+    def rand_augment(self, name):
+        """RandAugment with the best of the points to try, and the BMCA of each.
+
+        Searched once, as the paper's 12 trainings: on the first fold, judged by a quarter of its training lesions, a
+        network for each point trained on the rest. Those images are test images of the other folds, where RandAugment
+        has that advantage.
+        """
+        config, first = self.config, self.config.folds[0]
+        points, searched = config.rand_augment, {}
+        if len(points) > 1:
+            at = Trainer(
+                config, replace(self.run, fold=first), self.cohort, self.folder, self.device, self.report, self.stop
+            )
+            train, judged = at.inner()
+            for n, m in points:
+                place = f"RandAug_{n}_{m}_{at.run.id}"
+                method, _ = at.plain(place, lambda x, n=n, m=m: policies.rand_augment(x, n, m), train)
+                searched[n, m] = at.judge(method, judged)["bmca"]
+            points = [max(searched, key=searched.get)]
+        [(n, m)] = points
+        method, history = self.plain(name, lambda x: policies.rand_augment(x, n, m))
+        found = {"bmca_of_points": [[*point, value] for point, value in searched.items()], "point": [n, m]}
+        return method, history, found
+
+    def fast_autoaugment(self, name):
+        """Fast AutoAugment: policies found by a network trained on three quarters of the training lesions, on others.
+
+        A policy is good if that network, not trained further, has a low loss on images it transforms.
+        """
+        train, judged = self.inner()
+        method, _ = self.plain(f"Fast_AA_search_{self.run.id}", pool=train)
+        x, y = self.images[judged], self.labels[judged]
+        loss_of = lambda policy: policies.held_out_loss(method.network, x, y, policy)  # noqa: E731
+        seed = seed_of(self.run.seed, self.run.fold, "policies")
+        torch.manual_seed(seed)
+        found = policies.search(loss_of, self.config.policy_trials, seed, self.config.policies_kept)
+        method, history = self.plain(name, lambda x: policies.apply_policy(x, found))
+        return method, history, {"policy": found}
+
+    def inner(self):
+        """A fold's training images in two, as indices: to train on, and a quarter of the lesions to judge by."""
+        ids = [self.cohort.ids[i] for i in self.pool]
+        labels, groups = self.labels[self.pool].tolist(), [self.cohort.groups[i] for i in self.pool]
+        try:
+            split = isic.splits(ids, labels, groups, 0, FOLDS - 1, seed=0)  # every class has a lesion in each part
+        except BadInput as error:
+            expected = f"enough for policies to be judged by a quarter of the lesions ({error})"
+            raise BadInput("training_images", expected, len(ids)) from None
+        return self.cohort.index(split.labelled), self.cohort.index(split.test)
+
+    def judge(self, method, index):
+        """Recall of each class, their mean (BMCA), accuracy and the confusion matrix on the images of an index."""
+        predicted, truth = method.predict(self.images[index], batch_size=100).argmax(1), self.labels[index]
+        confusion = torch.bincount(rows.CLASSES * truth + predicted, minlength=rows.CLASSES**2)
+        confusion = confusion.reshape(rows.CLASSES, rows.CLASSES).double().cpu()
+        recall = confusion.diagonal() / confusion.sum(1)
+        found = {"recall": recall.tolist(), "bmca": float(recall.nanmean())}
+        return found | {
+            "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+            "confusion": confusion.tolist(),
+        }

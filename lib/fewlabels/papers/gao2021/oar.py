@@ -1,0 +1,203 @@
+"""Gao et al. 2021, Table 2: organs at risk of the head and neck, on CT.
+
+Which networks are trained, and how one is.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fewlabels.data import oar
+from fewlabels.engine import params
+from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
+from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.papers.gao2021 import oar_rows as rows
+from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.papers.gao2021.claims import judge
+from fewlabels.papers.gao2021.oar_tables import METHODS, PAPER, tables
+from fewlabels.paths import data_root
+from fewlabels.scores import metrics
+from fewlabels.scores.sliding import sliding_window
+
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+
+NAME = "oar"
+
+LISTS = ("methods", "seeds")
+
+Range = Annotated[float, Field(gt=0, le=1)]
+Axes = Field(min_length=3, max_length=3)
+
+
+class Config(BaseModel):
+    """Everything that decides a number; the keys of `params/oar/*.yaml` and of the notebook's parameters cell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    data: Literal["phantom", "oar"]
+    spacing: Annotated[list[Rate], Axes]  # of the grid all patients are put on, mm (z, y, x)
+    grid: Annotated[list[Count], Axes]  # its size in voxels
+    patch: Annotated[list[Count], Axes]  # of a training batch, and the sliding window
+    methods: list[Literal[METHODS]]
+    seeds: list[Natural]  # repeats
+    width: Count  # channels of the first level of the ResUNet
+    levels: Count
+    generator_width: Count  # channels at full size of G; DCGAN's halving from 16
+    discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
+    lam: Size  # lambda, of L_GAN
+    gamma: Size  # of L_reg
+    max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
+    max_appearance: Range  # of G_I, in 1000 HU; the same
+    saturating: bool  # G minimises log(1 - D) as written, not -log D
+    cgan_width: Count  # channels of the first level of cGAN's G; its paper has 16, in 2-D
+    steps_generator: Count  # of each of cGAN's two pre-trainings
+    batch_size: Annotated[int, Field(gt=0, multiple_of=4)]  # patches
+    learning_rate: Rate  # of Adam for T, to 0 along half a cosine
+    weight_decay: Size
+    learning_rate_gan: Rate  # of Adam for G and D
+    steps: Count
+    epochs: Count  # into which the steps are cut: a checkpoint after each
+    threads: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        check_grid(self, LISTS)
+        if any(p > n for p, n in zip(self.patch, self.grid, strict=True)):
+            raise ValueError(f"patch: expected none of its sides above the grid's {self.grid}, found {self.patch}")
+        multiples = (2 ** max(self.levels - 3, 0), *[2 ** (self.levels - 1)] * 2)
+        if any(p % m for p, m in zip(self.patch, multiples, strict=True)):
+            raise ValueError(
+                f"patch: expected multiples of {list(multiples)} for {self.levels} levels, found {self.patch}"
+            )
+        if self.batch_size == 4 and max(self.patch) <= 32 and "Comb" in self.methods:
+            raise ValueError(f"batch_size: expected 8 or more for patches of {self.patch} in Comb, found 4")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    seed: int
+
+    @property
+    def id(self):
+        return f"{self.method.replace(' ', '_')}_seed={self.seed}"
+
+
+def grid(config):
+    """All runs: every method with every seed."""
+    return [Run(method, seed) for seed, method in product(config.seeds, config.methods)]
+
+
+def identity(config, run):
+    """All that decides the numbers of one run."""
+    return params.identity(config, run, LISTS)
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    return [f"{PAPER}_oar"]
+
+
+def load(config, root=None):
+    """The cohort a config names: the phantom, or CT below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    spacing, size = tuple(config.spacing), tuple(config.grid)
+    if config.data == "phantom":
+        return oar.phantom(14, seed=0, spacing=spacing, size=size)
+    return oar.load(root or data_root(), spacing, size)
+
+
+def crops(volumes, index, corners, size):
+    """Patches `(B, C, *size)` of volumes `(N, C, Z, Y, X)`, or `(B, *size)` of `(N, Z, Y, X)`, at their corners."""
+    places = [tuple(slice(a, a + n) for a, n in zip(corner, size, strict=True)) for corner in corners]
+    return torch.stack([volumes[(i, ..., *place)] for i, place in zip(index, places, strict=True)])
+
+
+def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """cGAN's generators, where the row has them, then T from fresh weights: its method and history.
+
+    All rows start from the same seeds, T from the same weights. The paper's random crop: any place in any volume.
+    """
+    torch.set_num_threads(config.threads)
+    images, labels, present = cohort.images.to(device), cohort.labels.to(device), cohort.meta["present"]
+    pool = cohort.index(oar.splits(cohort).labelled)
+    seed, classes, patch = seed_of(run.seed), len(cohort.classes), config.patch
+    if run.method.startswith("nnUNet"):
+        patch = [min(int(rows.MARGIN * p), n) for p, n in zip(patch, config.grid, strict=True)]
+    room = torch.tensor([n - p + 1 for n, p in zip(config.grid, patch, strict=True)])
+
+    def draw(sampler):
+        index = pool[next(sampler)]
+        corners = (torch.rand(len(index), 3) * room).long().tolist()
+        return index, corners
+
+    def stage(name, build, steps, real=0):
+        """The method that `build(T)` makes, trained; so many patches `real` beside a batch."""
+        torch.manual_seed(seed)
+        method = build(rows.target(config, classes, device))
+        samplers = [Shuffled(len(pool), size) for size in ([config.batch_size, real] if real else [config.batch_size])]
+
+        def batch():
+            index, corners = draw(samplers[0])
+            targets = rows.targets_of(crops(labels, index, corners, patch), present[index])
+            chosen = {"images": crops(images, index, corners, patch), "labels": targets}
+            return chosen | ({"real": crops(images, *draw(samplers[1]), patch)} if real else {})
+
+        history = fit(
+            method, samplers, batch, dict,
+            steps=steps, every=-(-steps // config.epochs), folder=folder / name, seed=seed, keep="last",
+            report=report and (lambda step, entry: report(name, step, steps, entry)), stop=stop,
+        )  # fmt: skip
+        return method, history
+
+    if parts := len(gao_rows.kinds(run.method)):
+        real = config.batch_size * parts // (parts + 1)
+        return stage(run.id, lambda T: rows.adversarial(config, run.method, T, device), config.steps, real)
+    if run.method != "cGAN":
+        return stage(run.id, lambda T: rows.plain(config, run.method, T), config.steps)
+    generators = {}
+    for kind in gao_rows.CGAN:
+        build = lambda T, kind=kind: rows.cgan_generator(config, kind, T, device)  # noqa: E731
+        generators[kind] = stage(f"{run.id}_{kind}", build, config.steps_generator, config.batch_size)[0].G.eval()
+    return stage(run.id, lambda T: rows.cgan(config, T, generators, device), config.steps)
+
+
+def predict(method, cohort, patient, config, device):
+    """Probabilities of a patient `(classes, Z, Y, X)`: the means of windows half a patch apart."""
+    [i] = cohort.index([patient])
+    stride = [max(p // 2, 1) for p in config.patch]
+    volume = cohort.images[i].to(device)
+    return sliding_window(lambda x: method.predict(x, len(x)), volume, config.patch, stride)
+
+
+def segment(method, cohort, patient, config, device):
+    """Labels of a patient on the grid of its files, int64."""
+    return oar.to_native(predict(method, cohort, patient, config, device), patient, cohort).argmax(0).cpu()
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: Dice of each delineated organ of each test patient, their mean, the history.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    method, history = train(config, run, cohort, folder, device, report, stop)
+    test, organs = oar.splits(cohort).test, cohort.classes[1:]
+    dice = torch.full((len(test), len(organs)), torch.nan, dtype=torch.float64)
+    for k, patient in enumerate(test):
+        found = segment(method, cohort, patient, config, device)
+        values = torch.tensor(metrics.dice(found, torch.as_tensor(cohort.meta["native"][patient]), len(cohort.classes)))
+        there = cohort.meta["present"][cohort.index([patient])[0], 1:]
+        dice[k, there] = values.double()[there]
+    return {
+        "subjects": list(test),
+        "scores": {
+            "dice": dict(zip(organs, dice.T.tolist(), strict=True)),
+            "mean_dice": {"all": dice.nanmean(1).tolist()},
+        },
+        "overall": {},
+        "history": history,
+    }

@@ -1,0 +1,74 @@
+"""The networks of `papers.gao2021.oar`: `gao_rows` for patches of head-and-neck CT.
+
+Targets are one-hot maps `(N, classes, *patch)`, float. Of a patient in whom some organ was not delineated, the channels
+of all such organs and of the background are -1: that nothing is known travels with the map through every warp.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from fewlabels.augment.nnunet import nnunet
+from fewlabels.losses import partial_cross_entropy_dice
+from fewlabels.models.discriminators import PooledDiscriminator
+from fewlabels.models.resunet3d import ResUNet3D
+from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.warps import warp
+
+MARGIN = 1.25  # patches for nnU-Net's augmentation are so much larger, and cropped after it: rotation brings in tissue
+
+
+def target(config, classes, device):
+    """T with fresh weights. Uses torch's global RNG, as all here; it comes first in every row."""
+    return ResUNet3D(1, classes, config.width, config.levels).to(device)
+
+
+def targets_of(labels, present):
+    """Label maps `(N, *size)` and what was delineated, bool `(N, classes)` -> targets."""
+    maps = F.one_hot(labels, present.shape[1]).movedim(-1, 1).float()
+    return torch.where(present.to(maps.device).reshape(*present.shape, *[1] * (labels.ndim - 1)), maps, -1.0)
+
+
+def present_in(targets):
+    """What was delineated, bool `(N, classes)`."""
+    return targets.flatten(2)[:, :, 0] >= 0
+
+
+def loss(logits, targets):
+    return partial_cross_entropy_dice(logits, targets, present_in(targets))
+
+
+def move(targets, u):
+    """Targets of warped patches: those of the voxels that are shown, at the border as in the image."""
+    return warp(targets, u, order=0, mode="border")
+
+
+def reduce_to(patch, full):
+    """nnU-Net's augmentation, cropped to a patch."""
+
+    def augment(x, targets):
+        labels = targets.clamp(min=0).argmax(1)
+        x, labels = nnunet(x, labels, full, crop=patch)
+        return x, targets_of(labels, present_in(targets))
+
+    return augment
+
+
+def plain(config, method, T):
+    augment = {"Baseline": lambda x, t: (x, t), "nnUNet Full": True, "nnUNet Reduce": False}[method]
+    if isinstance(augment, bool):
+        augment = reduce_to(tuple(config.patch), augment)
+    return gao_rows.plain(config, T, augment, loss)
+
+
+def adversarial(config, method, T, device):
+    return gao_rows.adversarial(config, method, T, tuple(config.patch), 1, loss, device, move)
+
+
+def cgan_generator(config, kind, T, device):
+    D = PooledDiscriminator(3, 1, config.discriminator_width)  # theirs, in 2-D, is for sizes that are multiples of 32
+    return gao_rows.cgan_generator(config, kind, T, D, tuple(config.patch), 1, loss, device, move)
+
+
+def cgan(config, T, generators, device):
+    augment = gao_rows.cgan(generators, tuple(config.patch), device, move)
+    return gao_rows.plain(config, T, augment, loss)

@@ -1,0 +1,303 @@
+"""The claims of Gao et al. 2021 as rules on scores.csv; in words, with sources: papers/gao2021/published.yaml.
+
+A folder holds scores of skin lesions or of organs at risk; the claims on the other are not run there.
+"""
+
+import numpy as np
+import pandas as pd
+
+from fewlabels.models.backbones import PAPER
+from fewlabels.papers.gao2021.isic_tables import OTHERS
+from fewlabels.papers.gao2021.rules_oar import SINGLES
+from fewlabels.scores.paired import (
+    LEAST,
+    above_each,
+    absent,
+    each,
+    least_clear,
+    mean,
+    minus,
+    paired,
+    passes,
+    signed,
+    tested,
+)
+from fewlabels.scores.published import published_values
+from fewlabels.scores.statistics import DIGITS, greater
+from fewlabels.scores.verdicts import Verdict, verdict
+
+B1, B2, TIMED = "EfficientNet-B1", "EfficientNet-B2", "ResNet-50"
+KINDS = ("affine", "deformation", "appearance")
+ORGANS = Verdict("not run", "a claim on skin lesions; these are scores of organs at risk")
+RATIOS = {"Comb": 2.07, "Fast AA": 2.83, "cGAN": 6.23, "RandAug": 12}  # published times, over no-aug's
+UNTIMED = "no sweep writes them (make bench, case I, times steps)"
+
+
+def _folds(scores, columns, among=None):
+    """`({backbone: frame}, None)`: a line for each fold that all (method, metric) have; or `(None, not run)`.
+
+    Backbones (`among` some, or all) with fewer than 3 such folds are left out.
+    """
+    if "backbone" not in scores:
+        return None, ORGANS
+    here = scores if among is None else scores[scores["backbone"].isin(among)]
+    wide = paired(here, columns, ["backbone", "fold", "seed"], ["backbone", "fold"])
+    of_backbone = {backbone: frame.droplevel("backbone") for backbone, frame in wide.groupby("backbone")}
+    found = {backbone: frame for backbone, frame in of_backbone.items() if len(frame) >= LEAST}
+    if found:
+        return found, None
+    counts = ", ".join(f"{backbone} {len(frame)}" for backbone, frame in of_backbone.items()) or "none"
+    methods = " and ".join(dict.fromkeys(method for method, _ in columns))
+    few = Verdict("not run", f"fewer than {LEAST} folds with {methods}: {counts}", len(wide))
+    return None, absent(here, columns, among) or few
+
+
+def _bmca(scores, methods, among=None):
+    """As `_folds`, a column a method."""
+    found, lacking = _folds(scores, [(method, "bmca") for method in methods], among)
+    return found and {backbone: frame.droplevel(1, axis=1) for backbone, frame in found.items()}, lacking
+
+
+def _ablated(scores, methods):
+    """`(frame, what to say first, None)` of EfficientNet-B2, or of the one backbone that was run in its place."""
+    found, lacking = _bmca(scores, methods)
+    if lacking:
+        return None, "", lacking
+    if B2 in found:
+        return found[B2], "", None
+    if len(found) > 1:
+        return None, "", Verdict("not run", f"said of {B2}; there are several others, {' and '.join(found)}")
+    [(backbone, bmca)] = found.items()
+    return bmca, f"{backbone}, not {B2}: ", None
+
+
+def _lead(bmca):
+    """Which baseline is best, and by how much Comb is above it."""
+    best = min(OTHERS, key=lambda row: mean(minus(bmca, "Comb", row)))
+    return best, minus(bmca, "Comb", best)
+
+
+def _pooled(d):
+    """All differences at once; the same in words, beside p over folds."""
+    d = pd.concat(d)
+    of_folds = d.groupby("fold").mean().round(DIGITS)
+    p, over = greater(d)[1], greater(of_folds)[1]
+    return d, f"pooled {signed(mean(d))} (p {p:.2g}; over {len(of_folds)} folds {over:.2g})"
+
+
+def gao_01(scores):
+    found, lacking = _bmca(scores, (*OTHERS, "Comb"))
+    if lacking:
+        return lacking
+    lead = {backbone: _lead(bmca) for backbone, bmca in found.items()}
+    parts = {backbone: f"{backbone} Comb - {best} {tested(d)}" for backbone, (best, d) in lead.items()}
+    own = [backbone for backbone in PAPER if backbone in lead]
+    others = ", ".join(part for backbone, part in parts.items() if backbone not in PAPER)
+    if not own:
+        return Verdict("not run", f"none of the paper's backbones; {others}")
+    d, pooled = _pooled([lead[backbone][1] for backbone in own])
+    led, behind = (sum(sign * mean(lead[backbone][1]) > 0 for backbone in own) for sign in (1, -1))
+    supported = 6 * led >= 5 * len(own) and passes(d)
+    contradicted = 6 * behind >= 4 * len(own)
+    partial = f"partial, {len(own)} of the paper's 6 backbones: " if len(own) < len(PAPER) else ""
+    ours = f"{partial}highest on {led} of {len(own)}, {pooled}: {', '.join(parts[backbone] for backbone in own)}"
+    ours += f"; beside them {others}" if others else ""
+    return Verdict(verdict(supported, contradicted), ours, len(d), *greater(d))
+
+
+def gao_02(scores):
+    found, lacking = _bmca(scores, (*OTHERS, "Comb"), PAPER)
+    if lacking:
+        return lacking
+    lead = pd.DataFrame({backbone: _lead(bmca)[1] for backbone, bmca in found.items()})
+    lead = lead.reindex(columns=[*PAPER]).dropna()
+    if len(lead) < LEAST:
+        why = f"{len(lead)} of {LEAST} folds of all six backbones; there are {', '.join(found)}"
+        return Verdict("not run", why, len(lead))
+    efficient = [backbone for backbone in PAPER if backbone.startswith("EfficientNet")]
+    family = {"EfficientNets": lead[efficient].mean(axis=1), "others": lead.drop(columns=efficient).mean(axis=1)}
+    d = minus(family, "EfficientNets", "others")
+    draws = np.random.default_rng(0).choice(d, (1000, len(d))).mean(axis=1)
+    low, high = np.percentile(draws, (2.5, 97.5)).round(DIGITS)
+    leads = ", ".join(f"{name} {signed(mean(of))}" for name, of in family.items())
+    ours = f"lead on {leads}: difference {signed(mean(d))} (95 % interval {signed(low)} to {signed(high)})"
+    return Verdict(verdict(low > 0, high < 0), ours, len(d), "bootstrap over folds")
+
+
+def gao_03(scores):
+    methods = ("RandAug", "Fast AA", "cGAN", "Comb")
+    found, lacking = _bmca(scores, ("no-aug", *methods))
+    if lacking:
+        return lacking
+    gains = {backbone: {m: minus(bmca, m, "no-aug") for m in methods} for backbone, bmca in found.items()}
+    d = [of for gain in gains.values() for of in gain.values()]
+    supported = all(mean(of) > 0.02 and passes(of) for of in d)
+    contradicted = any(passes(-of) for of in d)
+    ours = "; ".join(f"{b} " + ", ".join(f"{m} {tested(of)}" for m, of in gain.items()) for b, gain in gains.items())
+    return Verdict(verdict(supported, contradicted), ours, len(pd.concat(found)), *least_clear(map(greater, d)))
+
+
+def gao_04(scores):
+    found, lacking = _bmca(scores, ("no-aug",), (B1, B2))
+    if lacking:
+        return lacking
+    both = pd.DataFrame({b: bmca["no-aug"] for b, bmca in found.items()}).reindex(columns=[B1, B2]).dropna()
+    if len(both) < LEAST:
+        return Verdict("not run", f"{len(both)} of {LEAST} folds with both {B1} and {B2}", len(both))
+    d = minus(both, B2, B1)
+    judged = verdict(abs(mean(d)) <= 0.01, mean(d) > 0.01 and passes(d))
+    return Verdict(judged, f"no-aug: {each(both)}; difference {tested(d)}", len(d), *greater(d))
+
+
+def gao_05(scores):
+    methods = ("Comb", "RandAug", "Fast AA")
+    found, lacking = _bmca(scores, ("no-aug", *methods), (B2,))
+    if lacking:
+        return lacking
+    gains = ", ".join(f"{m} {signed(mean(minus(found[B2], m, 'no-aug')))}" for m in methods)
+    return above_each(found[B2], "Comb", methods[1:], f"gain over no-aug: {gains}; ")
+
+
+def gao_06(scores):
+    bmca, first, lacking = _ablated(scores, SINGLES)
+    if lacking:
+        return lacking
+    d = {than: minus(bmca, "Affine", than) for than in SINGLES[1:]}
+    supported = all(mean(of) > 0 for of in d.values()) and any(map(passes, d.values()))
+    contradicted = any(passes(-of) for of in d.values())
+    ours = f"{first}{each(bmca)}; " + "; ".join(f"Affine - {than} {tested(of)}" for than, of in d.items())
+    name, p = min(map(greater, d.values()), key=lambda test: test[1])
+    return Verdict(verdict(supported, contradicted), ours, len(bmca), name, p)
+
+
+def gao_07(scores):
+    bmca, first, lacking = _ablated(scores, ("Comb", *SINGLES))
+    return lacking or above_each(bmca, "Comb", SINGLES, f"{first}{each(bmca)}; ")
+
+
+def gao_08(scores):
+    return _helps(scores, "w/o image condition")
+
+
+def gao_09(scores):
+    return _helps(scores, "w/o discriminator")
+
+
+def _helps(scores, ablation):
+    """Supported: every row is above its like without, and all at once by TEST; contradicted: all at once below."""
+    models = (*SINGLES, "Comb")
+    bmca, first, lacking = _ablated(scores, [*models, *(f"{model} ({ablation})" for model in models)])
+    if lacking:
+        return lacking
+    gains = {model: minus(bmca, model, f"{model} ({ablation})") for model in models}
+    d, pooled = _pooled(gains.values())
+    supported = all(mean(of) > 0 for of in gains.values()) and passes(d)
+    ours = f"{first}{', '.join(f'{model} {signed(mean(of))}' for model, of in gains.items())}; {pooled}"
+    return Verdict(verdict(supported, passes(-d)), ours, len(d), *greater(d))
+
+
+def _times(scores, methods):
+    """`({method: time over that of no-aug}, {method: parts in words}, None)`; or `(None, None, not run)`."""
+    if "backbone" not in scores:
+        return None, None, ORGANS
+    timed = scores[(scores["metric"] == "seconds_ratio") & (scores["backbone"] == TIMED)]
+    ratios = timed.groupby(["structure", "method"])["value"].median().dropna().round(DIGITS)
+    total = {method: ratios.get(("all", method)) for method in methods}
+    if none := ", ".join(method for method, ratio in total.items() if ratio is None):
+        why = f"no training times (seconds_ratio, {TIMED}, on a GPU) of {none}; {UNTIMED}"
+        return None, None, Verdict("not run", why)
+    parts = {}
+    for (part, method), ratio in ratios.items():
+        if part != "all":
+            parts.setdefault(method, []).append(f"{part} {ratio:.2f}")
+    return total, {method: f" ({', '.join(of)})" for method, of in parts.items()}, None
+
+
+def gao_10(scores):
+    times, _, lacking = _times(scores, SINGLES)
+    if lacking:
+        return lacking
+    slowest = max(times.values())
+    ours = f"{', '.join(f'{single} {time:.2f}' for single, time in times.items())} (published 1.57)"
+    ours += "; better than published" if slowest <= 1.5 else ""
+    return Verdict(verdict(slowest <= 1.65, slowest > 1.9), ours, len(times), "medians")
+
+
+def gao_11(scores):
+    times, _, lacking = _times(scores, ("Comb",))
+    if lacking:
+        return lacking
+    [time] = times.values()
+    return Verdict(verdict(time <= 2.2, time > 2.5), f"Comb {time:.2f} (published 2.07)", 1, "medians")
+
+
+def gao_12(scores):
+    times, parts, lacking = _times(scores, RATIOS)
+    if lacking:
+        return lacking
+    ours, *others = times.values()
+    supported = ours < others[0] < others[1] < others[2]
+    each_time = (f"{m} {time:.2f}{parts.get(m, '')}, published {RATIOS[m]}" for m, time in times.items())
+    return Verdict(verdict(supported, ours > min(others)), "; ".join(each_time), len(times), "medians")
+
+
+def _where(scores, rows):
+    """As `_folds`: the three ratios of inside to outside of each `{kind: row}`."""
+    places = ("lesion", "shuffled", "window")
+    return _folds(scores, [(row, f"{place}_{kind}") for kind, row in rows.items() for place in places])
+
+
+def gao_18(scores):
+    rows = dict.fromkeys(KINDS[1:], "Comb")
+    found, lacking = _where(scores, rows)
+    if lacking:
+        rows = dict(zip(KINDS[1:], SINGLES[1:]))
+        found, neither = _where(scores, rows)
+        if neither:
+            return lacking
+    folds, ratios, d, ours = pd.concat(found), [], [], []
+    for kind, row in rows.items():
+        inside, others, window = (folds[row, f"{place}_{kind}"] for place in ("lesion", "shuffled", "window"))
+        ratios.append(mean(inside))
+        d.append((inside - others).round(DIGITS))
+        beside = f"masks of others {others.mean():.2f}, difference {tested(d[-1])}, window {window.mean():.2f}"
+        ours.append(f"{kind} ({row}) {ratios[-1]:.2f} inside to outside, {beside}")
+    supported = min(ratios) > 1.5 and all(map(passes, d))
+    ours = f"{'; '.join(ours)} ({', '.join(found)})"
+    return Verdict(verdict(supported, min(ratios) <= 1), ours, len(folds), *least_clear(map(greater, d)))
+
+
+def gao_19(scores):
+    found, lacking = _folds(scores, [("Comb", f"harder_{kind}") for kind in KINDS])
+    if lacking:
+        return lacking
+    folds = pd.concat(found)
+    shares = {kind: mean(folds["Comb", f"harder_{kind}"]) for kind in KINDS}
+    harder = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    first = f"harder than random in epochs: {harder} ({', '.join(found)})"
+    bmca, lacking = _bmca(scores, ("Comb", "Comb (random)"))
+    if lacking:
+        return Verdict("not run", f"{first}; {lacking.ours}", lacking.n)
+    d, pooled = _pooled([minus(of, "Comb", "Comb (random)") for of in bmca.values()])
+    supported = min(shares.values()) >= 0.8 and passes(d)
+    contradicted = min(shares.values()) <= 0.2 or passes(-d)
+    return Verdict(verdict(supported, contradicted), f"{first}; Comb - Comb (random) {pooled}", len(d), *greater(d))
+
+
+def gao_20(scores):
+    return Verdict("not run", "proved by tests/test_isic_experiment.py, not by scores")
+
+
+def gao_21(scores):
+    organs = "backbone" not in scores
+    metric, table = ("mean_dice", "Table 2 (OAR)") if organs else ("bmca", "Figure 3 right (BMCA, EfficientNet-B2)")
+    here = scores if organs else scores[scores["backbone"] == B2]
+    here = here[(here["metric"] == metric) & (here["structure"] == "all")]
+    ours = here.groupby("method")["value"].mean()
+    cells = published_values("gao2021", table)
+    whole = organs | (cells["column"] == "with both")
+    cells["method"] = cells["row"].where(whole, cells["row"] + " (" + cells["column"] + ")")
+    off = (cells.set_index("method")["mean"] - ours).dropna().astype(float).abs().round(DIGITS)
+    agree = f"{(off <= 0.02).sum()} of {len(off)} cells of {table.split(' (')[0]} agree within 0.02"
+    why = "decimals are judged on the official data at the paper profile only, and nearly every setting is our choice"
+    return Verdict("not run", f"{why}; without that, {agree}", len(off))

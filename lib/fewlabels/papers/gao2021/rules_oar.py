@@ -1,0 +1,83 @@
+"""Claims 13 to 17 of Gao et al. 2021, on organs at risk (Table 2), as rules on scores.csv.
+
+Differences `d` of two rows: one a seed.
+"""
+
+from dataclasses import replace
+
+from fewlabels.scores.paired import LEAST, above_each, absent, each, mean, minus, paired, passes, signed, tested
+from fewlabels.scores.statistics import greater
+from fewlabels.scores.verdicts import Verdict, verdict
+
+SINGLES = ("Affine", "Deform", "Appear")
+OUTSIDE = ("Baseline", "nnUNet Full", "nnUNet Reduce", "cGAN")
+OPERATORS = (  # of `nnunet_augment.settings`, which needs batchgenerators to say it
+    "Full and Reduce: elastic (alpha 0 to 1000, sigma 10 to 13), rotation by any angle, scale 0.75 to 1.25, "
+    "noise of sd 0 to 0.1, each in every patch; Full also gamma 0.5 to 2"
+)
+
+
+def _dice(scores, methods):
+    """`(frame, None)`: a line for each seed that all methods have, a column a method; or `(None, not run)`."""
+    if "backbone" in scores:
+        return None, Verdict("not run", "an OAR claim; these are scores of skin lesions")
+    columns = [(method, "mean_dice") for method in methods]
+    dice = paired(scores, columns, ["seed", "subject"], "seed").droplevel(1, axis=1)
+    if len(dice) < LEAST:
+        few = Verdict("not run", f"{len(dice)} of {LEAST} seeds with {' and '.join(methods)}", len(dice))
+        return None, absent(scores, columns) or few
+    return dice, None
+
+
+def gao_13(scores):
+    dice, lacking = _dice(scores, ("Comb", *SINGLES, *OUTSIDE))
+    if lacking:
+        return lacking
+    d = {row: minus(dice, "Comb", row) for row in (*SINGLES, *OUTSIDE)}
+    best = min(OUTSIDE, key=lambda row: mean(d[row]))
+    supported = all(mean(of) > 0 for of in d.values()) and passes(d[best])
+    contradicted = any(passes(-of) for of in d.values())
+    ours = f"{each(dice)}; Comb - {best} {tested(d[best])}"
+    return Verdict(verdict(supported, contradicted), ours, len(dice), *greater(d[best]))
+
+
+def gao_14(scores):
+    dice, lacking = _dice(scores, ("Affine", "cGAN"))
+    if lacking:
+        return lacking
+    found = above_each(dice, "Affine", ("cGAN",), f"{each(dice)}; ")
+    beside, lacking = _dice(scores, ("Deform", "cGAN"))
+    deform = "not run" if lacking else tested(minus(beside, "Deform", "cGAN"))
+    return replace(found, ours=f"{found.ours}; beside it Deform - cGAN {deform}")
+
+
+def gao_15(scores):
+    dice, lacking = _dice(scores, (*SINGLES, "nnUNet Full", "nnUNet Reduce"))
+    if lacking:
+        return lacking
+    full, reduced = ({s: minus(dice, s, f"nnUNet {kind}") for s in SINGLES} for kind in ("Full", "Reduce"))
+    supported = all(mean(full[single]) >= 0 and mean(reduced[single]) >= -0.01 for single in SINGLES)
+    contradicted = any(passes(-d) for d in full.values())
+    gaps = (f"{s} - Full {signed(mean(full[s]))}, - Reduce {signed(mean(reduced[s]))}" for s in SINGLES)
+    return Verdict(verdict(supported, contradicted), "; ".join(gaps), len(dice), "means")
+
+
+def gao_16(scores):
+    dice, lacking = _dice(scores, ("nnUNet Reduce", "nnUNet Full"))
+    if lacking:
+        return lacking
+    found = above_each(dice, "nnUNet Reduce", ("nnUNet Full",), f"{each(dice)}; ")
+    return replace(found, ours=f"{found.ours}. {OPERATORS}")
+
+
+def gao_17(scores):
+    methods = (*OUTSIDE[1:], *SINGLES, "Comb")
+    dice, lacking = _dice(scores, ("Baseline", *methods))
+    if lacking:
+        return lacking
+    d = [minus(dice, method, "Baseline") for method in methods]
+    supported = all(mean(of) > 0 for of in d) and sum(map(passes, d)) >= 5
+    contradicted = any(passes(-of) for of in d)
+    ours = "; ".join(f"{method} {tested(of)}" for method, of in zip(methods, d))
+    name, p = sorted(map(greater, d), key=lambda test: test[1])[4]  # that of five which is least clear
+    return Verdict(verdict(supported, contradicted), f"above Baseline: {ours}", len(dice), name, p)

@@ -1,0 +1,282 @@
+"""Malfliet & Bakker 2021, Table 1, as published and corrected: small photographs (CIFAR-10).
+
+Which networks are trained, and how one is.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fewlabels.augment import classical as augment
+from fewlabels.data import cifar10
+from fewlabels.engine import params
+from fewlabels.engine.params import Count, Natural, Rate, check_grid
+from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.methods.prediction_consistency import KL_CLIP, PredictionConsistency
+from fewlabels.models.convsmall import ConvSmall
+from fewlabels.papers.tudelft2021.claims import judge
+from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS, of_curve, tables
+from fewlabels.paths import data_root
+
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+
+NAME = "cifar10"
+
+# How the code behind the report departs from its text or from good practice; `legacy` is the first four.
+SWITCHES = ("legacy_inference_mode", "fixed_angle", "kl_clip", "mixed_accuracy", "symmetric_supervised_kl")
+MODES = {"corrected": frozenset(), "legacy": frozenset(SWITCHES[:4])}
+LISTS = ("transforms", "methods", "modes", "seeds", "noise_seeds", "semi_learning_rate", "two_step_learning_rate")
+MOST = 45.0  # degrees
+
+
+class Config(BaseModel):
+    """Everything that decides a number; the keys of `params/cifar10/*.yaml` and of the notebook's parameters cell."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    data: Literal["digits", "cifar10"]
+    transforms: list[Literal[TRANSFORMS]]
+    methods: list[Literal[METHODS]]
+    modes: list[str]  # "corrected", "legacy", or switches joined by +
+    seeds: list[Natural]  # of weights, batches and transforms; and of the split where the official order is lost
+    noise_seeds: list[Natural]  # the same for the noise transform
+    labels: Count  # labelled training images
+    unlabelled: Annotated[int, Field(ge=0)]
+    validation: Count
+    labelled_per_batch: Annotated[int, Field(ge=0)]  # 0: as they come out of the mixed pool, as in the report
+    width: Rate  # of ConvSmall; 1.0 has 96 and 192 channels
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    norm_momentum: Annotated[float, Field(gt=0, le=1)]  # share of a new batch in running statistics; Keras: 0.01
+    consistency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # lambda
+    batch_size: Count  # images a step; each is seen as it is and transformed
+    supervised_learning_rate: Rate  # of Adam, in the supervised step
+    semi_learning_rate: list[Rate]  # of SemiC
+    two_step_learning_rate: list[Rate]  # of the second step of SemiCT and SemiTCE
+    steps_supervised: Count  # Supervised; the first step of SemiCT
+    steps_early: Count  # the first step of SemiTCE
+    steps_semi: Count  # SemiC; the second step of SemiCT and SemiTCE
+    validate_every: Count
+    keep: Literal["best", "last"]  # which network is scored: best on validation, or the last as in the report
+    threads: Count
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        for mode in self.modes:
+            if mode not in MODES and (not set(parts := mode.split("+")) <= {*SWITCHES} or len({*parts}) < len(parts)):
+                raise ValueError(f"modes: expected corrected, legacy or {' + '.join(SWITCHES)}, found {mode!r}")
+        check_grid(self, LISTS, may_be_empty=("noise_seeds",))
+        if len({switches(mode) for mode in self.modes}) < len(self.modes):
+            raise ValueError(f"modes: expected each set of switches once, found {self.modes}")
+        if "noise" in self.transforms and not self.noise_seeds:
+            raise ValueError("noise_seeds: expected at least one value where noise is a transform, found none")
+        if round(96 * self.width) < 1:
+            raise ValueError(f"width: expected at least 1/96, one channel, found {self.width}")
+        if self.steps_early > self.steps_supervised:
+            found = f"{self.steps_early} of {self.steps_supervised}"
+            raise ValueError(f"steps_early: expected at most steps_supervised, found {found}")
+        if self.labelled_per_batch > self.batch_size:
+            found = f"{self.labelled_per_batch} in a batch of {self.batch_size}"
+            raise ValueError(f"labelled_per_batch: expected at most batch_size, found {found}")
+        if self.labelled_per_batch == self.batch_size and self.unlabelled:
+            raise ValueError("labelled_per_batch: expected room for unlabelled images, found a batch without any")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    transform: str
+    mode: str
+    learning_rate: float  # of the step that ends in the network scored
+    labels: int
+    seed: int
+
+    @property
+    def id(self):
+        return "_".join([self.method, *(f"{axis}={value}" for axis, value in list(vars(self).items())[1:])])
+
+
+def grid(config):
+    """All runs: every method under every transform, in every mode; the seeds of noise are its own."""
+    rates = {"Supervised": [config.supervised_learning_rate], "SemiC": config.semi_learning_rate}
+    runs = []
+    for mode, transform in product(config.modes, config.transforms):
+        for seed in config.noise_seeds if transform == "noise" else config.seeds:
+            for method in config.methods:
+                at = rates.get(method, config.two_step_learning_rate)
+                runs += [Run(method, transform, mode, rate, config.labels, seed) for rate in at]
+    return runs
+
+
+def identity(config, run):
+    """All that decides the numbers of one run."""
+    return params.identity(config, run, LISTS)
+
+
+def notebooks(config):
+    """Which notebooks show what a config runs, in their order."""
+    return [f"{PAPER}_table1"]
+
+
+def load(config, root=None):
+    """The cohort a config names: digits, or CIFAR-10 below `root` (default: FEWLABELS_DATA) or in a prepared file."""
+    return cifar10.digits() if config.data == "digits" else cifar10.load(root or data_root())
+
+
+def split_of(config, cohort, seed):
+    """By index as in the report where the order is the official one, else shuffled by the seed."""
+    counts = config.labels, config.unlabelled, config.validation
+    return cifar10.splits(cohort.ids, *counts, seed=None if cohort.meta["data"] == "cifar10" else seed)
+
+
+def switches(mode):
+    """The names of the switches that a mode turns on."""
+    return MODES.get(mode, frozenset(mode.split("+")))
+
+
+def transform_of(run, part):
+    """t of a run for `part` "training" or "evaluation": batch of images -> transformed batch.
+
+    With `fixed_angle` one angle is drawn for each part, once and for all images (in the report's code it was drawn
+    when TensorFlow traced the graph, of training and of evaluation).
+    """
+    if run.transform == "rotation" and "fixed_angle" in switches(run.mode):
+        generator = torch.Generator().manual_seed(seed_of(run.seed, "angle", part))
+        angle = float((2 * torch.rand(1, generator=generator) - 1) * MOST)
+        return lambda x: augment.rotate(x, torch.full((len(x),), angle, device=x.device))
+    return {"noise": augment.noise, "shift": augment.shift, "rotation": augment.rotation}[run.transform]
+
+
+def transformed_once(images, run, *place):
+    """The images of an evaluation, each transformed once; the same for every method and at every validation."""
+    torch.manual_seed(seed_of(run.seed, run.transform, *place))
+    t = transform_of(run, "evaluation")
+    return torch.cat([t(part) for part in images.split(500)])
+
+
+def build(config, run, cohort, lam, learning_rate, device="cpu"):
+    """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
+    channels, classes = cohort.images.shape[1], len(cohort.classes)
+    network = ConvSmall(channels, classes, config.width, config.dropout, config.norm_momentum).to(device)
+    on = switches(run.mode)
+    return PredictionConsistency(
+        network,
+        torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
+        transform_of(run, "training"),
+        lam,
+        legacy_inference_mode="legacy_inference_mode" in on,
+        kl_clip=KL_CLIP if "kl_clip" in on else 0.0,
+        symmetric_supervised_kl="symmetric_supervised_kl" in on,
+    )
+
+
+def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """The supervised step, the consistency step, or the one after the other; returns the method, split and history.
+
+    `folder` keeps the checkpoints. Supervised is the first step of SemiCT: both train it under one name.
+    """
+    torch.set_num_threads(config.threads)
+    split = split_of(config, cohort, run.seed)
+    images, labels = cohort.images.to(device), cohort.labels.to(device)
+    labelled, unlabelled, validation = (
+        cohort.index(part) for part in (split.labelled, split.unlabelled, split.validation)
+    )
+    x, y = images[validation], labels[validation]
+    tx = transformed_once(x, run, "validation")
+
+    def stage(name, steps, semi=False, start=None):
+        seed = seed_of(run.seed, run.transform, "semi" if semi else "supervised")
+        torch.manual_seed(seed)
+        rate, lam = (run.learning_rate, config.consistency_weight) if semi else (config.supervised_learning_rate, 0.0)
+        method = build(config, run, cohort, lam, rate, device)
+        if start is not None:
+            method.network.load_state_dict(start)
+        samplers, next_indices = batches(config, labelled, unlabelled if semi else unlabelled[:0])
+
+        def next_batch():
+            chosen, n = next_indices()
+            return {"images": images[chosen], "labels": labels[chosen[:n]]}
+
+        def validate():
+            found, _ = scores(config, run, method, x, tx, y)
+            others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
+            return {"validation": found["accuracy"], **others}
+
+        history = fit(
+            method,
+            samplers,
+            next_batch,
+            validate,
+            steps=steps,
+            every=config.validate_every,
+            folder=folder / name,
+            seed=seed,
+            keep=config.keep,
+            report=report and (lambda step, entry: report(name, step, steps, entry)),
+            stop=stop,
+        )
+        return method, history
+
+    supervised = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
+    if run.method == "Supervised":
+        method, history = stage(supervised, config.steps_supervised)
+    else:
+        first = {
+            "SemiCT": (supervised, config.steps_supervised),
+            "SemiTCE": (f"early_{supervised}", config.steps_early),
+        }
+        start = stage(*first[run.method])[0].network.state_dict() if run.method in first else None
+        method, history = stage(run.id, config.steps_semi, semi=True, start=start)
+    return method, split, history
+
+
+def batches(config, labelled, unlabelled):
+    """The samplers of a training and `() -> (indices of the images of a batch, labelled first; how many are labelled)`.
+
+    From the mixed pool, however many labelled ones that gives, or a fixed number of them in each batch.
+    """
+    k, pool = config.labelled_per_batch, torch.cat([labelled, unlabelled])
+    if k and len(unlabelled):
+        samplers = [Shuffled(len(labelled), k), Shuffled(len(unlabelled), config.batch_size - k)]
+        return samplers, lambda: (torch.cat([labelled[next(samplers[0])], unlabelled[next(samplers[1])]]), k)
+    sampler = Shuffled(len(pool), config.batch_size)
+
+    def mixed():
+        place = next(sampler)
+        has_label = place < len(labelled)
+        return pool[torch.cat([place[has_label], place[~has_label]])], int(has_label.sum())
+
+    return [sampler], mixed
+
+
+def scores(config, run, method, x, tx, y):
+    """What Table 1 has of labelled images and their transforms, `accuracy` as the mode takes it; the classes of x."""
+    found, predicted = method.evaluate(x, tx, y)
+    mixed = (found["accuracy_clean"] + found["accuracy_transformed"]) / 2
+    found["accuracy"] = mixed if "mixed_accuracy" in switches(run.mode) else found["accuracy_clean"]
+    found["loss"] = found["loss_sup"] + config.consistency_weight * found["loss_cons"]
+    return found, predicted
+
+
+def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+    """One run of the grid: its scores on the test images, what its learning curves say, its confusion matrix.
+
+    A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
+    """
+    method, split, history = train(config, run, cohort, folder, device, report, stop)
+    test = cohort.index(split.test)
+    x, y = cohort.images[test].to(device), cohort.labels[test].to(device)
+    found, predicted = scores(config, run, method, x, transformed_once(x, run, "test"), y)
+    pool = config.labels + (config.unlabelled if run.method != "Supervised" else 0)
+    classes = len(cohort.classes)
+    return {
+        "subjects": [],  # 10,000 images: no scores of each
+        "scores": {},
+        "overall": found | of_curve(history, epoch=pool / config.batch_size),
+        "history": history,
+        "confusion": torch.bincount(classes * y + predicted, minlength=classes**2).reshape(classes, classes).tolist(),
+    }

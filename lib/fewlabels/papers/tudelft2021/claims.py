@@ -1,0 +1,25 @@
+"""The verdicts on the claims of Malfliet & Bakker 2021, in each of MODES that was run."""
+
+from functools import partial
+
+import pandas as pd
+
+from fewlabels.papers.tudelft2021 import rules, rules_collapse
+from fewlabels.scores import verdicts
+from fewlabels.scores.published import published
+
+PAPER = "tudelft2021"
+RULES = verdicts.rules_in(rules, rules_collapse)
+MODES = ("corrected", "legacy")
+
+
+def judge(scores, data):
+    """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv; `data` says in which mode."""
+    claims = published(PAPER)["claims"]
+    of_mode = {mode: {claim: partial(rule, mode=mode) for claim, rule in RULES.items()} for mode in MODES}
+    judged = [
+        verdicts.judge(claims, of_mode[mode], scores, paper=PAPER, data=f"{data}, {mode}")
+        for mode in MODES
+        if (scores["mode"] == mode).any()
+    ]
+    return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame(columns=verdicts.COLUMNS)

@@ -1,0 +1,13 @@
+"""The verdicts on the claims of Vorontsov et al. 2019."""
+
+from fewlabels.papers.vorontsov2019 import rules, rules_pictures
+from fewlabels.scores import verdicts
+from fewlabels.scores.published import published
+
+PAPER = "vorontsov2019"
+RULES = verdicts.rules_in(rules, rules_pictures)
+
+
+def judge(scores, data):
+    """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv."""
+    return verdicts.judge(published(PAPER)["claims"], RULES, scores, paper=PAPER, data=data)

@@ -1,0 +1,136 @@
+"""The rows of Vorontsov et al. 2019, Tables 1a and 1b, on cluttered MNIST and BraTS alike: what a name stands for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import nn
+from torch.optim import Adam
+
+from fewlabels.engine.params import Count, Natural, Rate, Size
+from fewlabels.errors import BadInput
+from fewlabels.methods.translation import Autoencoding, Translation
+from fewlabels.models.discriminators import MultiScaleDiscriminator
+from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
+
+METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
+SKIP_OF = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
+ABLATIONS = (*SKIP_OF, "Proposed (no cycle)")
+BETAS = (0.5, 0.999)  # of AMSGrad (Appendix A, "Optimization")
+
+
+class Settings(BaseModel):
+    """What both experiments have in their Config."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    methods: list[Literal[METHODS]]
+    seeds: list[Natural]  # repeats
+    variant: Literal[VARIANTS]  # networks and losses as released, or as in the paper's tables and equations
+    width: Count  # channels at full size; the paper has 32 at 48 x 48, 16 at 128 x 128 and on BraTS
+    discriminator_width: Count  # channels of D's first layer, doubled in each; 128 in the paper, on BraTS 64
+    discriminator_levels: Count  # layers of D that halve the size; 3 in the paper, on BraTS 4
+    lambda_adv: Size
+    lambda_rec: Size
+    lambda_lat: Size
+    lambda_cyc: Size
+    lambda_seg: Size
+    batch_size: Count  # images of each domain
+    labelled_in_batch: Natural  # so many of those that present the target, or more, have a mask; 0: as it comes
+    learning_rate: Rate  # of AMSGrad for all but D
+    learning_rate_discriminator: Rate
+    weight_decay: Size  # of both; the released code's, not in the paper
+    steps: Count
+    steps_segmentation: Count  # of `Only segmentation`, whose batches are of images with masks alone
+    validate_every: Count
+    measured: Count  # test images whose translations are measured
+    amp: bool  # bfloat16 where that is safe (GPU)
+    threads: Count
+
+    @model_validator(mode="after")
+    def _batch_fits(self):
+        if self.labelled_in_batch > self.batch_size:
+            found = f"{self.labelled_in_batch} of {self.batch_size}"
+            raise ValueError(f"labelled_in_batch: expected at most batch_size, found {found}")
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    method: str
+    task: str
+    seed: int
+
+    @property
+    def id(self):
+        method = self.method.translate({ord(" "): "_", ord("("): None, ord(")"): None})
+        return f"{method}_{self.task}_seed={self.seed}"
+
+
+def build(config, method, size, channels, width, levels, adaptive, device):
+    """The method of a row from fresh weights, for images `(N, channels, *size)`. Uses torch's global RNG.
+
+    width, levels  of the encoder; adaptive: whether norms for segmentation come from the code (Eq. 5)
+    """
+    adam = lambda network, rate: Adam(  # noqa: E731
+        network.parameters(), rate, BETAS, weight_decay=config.weight_decay, amsgrad=True
+    )
+    if method in METHODS[:2]:
+        network = Autoencoder(channels, width, levels, method == "AE baseline", config.variant).to(device)
+        return Autoencoding(network, {"G": adam(network, config.learning_rate)}, amp=config.amp)
+    separate, skip = method == "Proposed (sep dec)", SKIP_OF.get(method, "compress")
+    G = Translator(size, channels, width, levels, skip, adaptive, separate, config.variant).to(device)
+    widths = [config.discriminator_width * 2**level for level in range(config.discriminator_levels)]
+    D = {domain: MultiScaleDiscriminator(channels, widths, config.variant).to(device) for domain in "AP"}
+    optimisers = {
+        "G": adam(G, config.learning_rate),
+        "D": adam(nn.ModuleDict(D), config.learning_rate_discriminator),
+    }
+    weights = {name: getattr(config, f"lambda_{name}") for name in ("adv", "rec", "lat", "cyc", "seg")}
+    if method == "Proposed (no cycle)":
+        weights["cyc"] = 0.0
+    return Translation(G, D, optimisers, weights, config.variant, config.amp)
+
+
+class Batches:
+    """Endless random batches of one part of the data, on its device.
+
+    samplers  what they are drawn from, for `training.fit`
+    augment   (images, masks or None) -> the same, transformed
+    """
+
+    def __init__(self, config, method, part, sampler, augment=None):
+        self.only, self.k, self.part = method == "Only segmentation", config.labelled_in_batch, part
+        self.augment = augment or (lambda images, masks: (images, masks))
+        self.known = torch.zeros(len(part.presence), dtype=torch.bool)  # on the CPU, as indices are: no waiting
+        self.known[part.labelled.cpu()] = True
+        self.labelled = part.labelled.cpu()
+        if not len(self.labelled) and (self.only or self.k):
+            raise BadInput("training images", "at least one with a mask (label_share, pairs)", "none")
+        if self.only:
+            self.samplers = [sampler(len(self.labelled), config.batch_size)]
+            return
+        self.samplers = [
+            sampler(len(part.presence), config.batch_size - self.k),
+            sampler(len(part.absence), config.batch_size),
+        ]
+        if self.k:
+            self.samplers.append(sampler(len(self.labelled), self.k))
+
+    def __call__(self):
+        part = self.part
+        if self.only:
+            i = self.labelled[next(self.samplers[0])]
+        else:
+            i = next(self.samplers[0])
+            j = next(self.samplers[1])
+            if self.k:
+                i = torch.cat([self.labelled[next(self.samplers[2])], i])
+        known = self.known[i].nonzero()[:, 0]
+        x_P, masks = self.augment(part.presence[i], part.masks[i])
+        batch = {"presence": x_P, "masks": masks[known], "labelled": known}
+        if not self.only:
+            batch["absence"], _ = self.augment(part.absence[j], None)
+        return batch

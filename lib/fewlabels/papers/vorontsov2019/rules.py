@@ -1,0 +1,215 @@
+"""The claims of Vorontsov et al. 2019 as rules on scores.csv; in words, with sources: published.yaml.
+
+A folder holds scores of cluttered MNIST or of BraTS; the claims on the other are not run there. Dice is the paper's:
+soft, one number for the whole test set. Differences `d` of two rows: one a seed.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from fewlabels.papers.vorontsov2019.rules_pictures import (
+    AE,
+    BRATS,
+    CONCAT,
+    HARD,
+    LARGE,
+    NO_CYCLE,
+    NO_SKIP,
+    PATIENTS,
+    PROPOSED,
+    SEG,
+    SEPARATE,
+    SIMPLE,
+    SUM,
+    TABLE_1B,
+    comparable,
+    on_brats,
+    seeds,
+)
+from fewlabels.scores.paired import LEAST, each, least_clear, mean, minus, passes, signed, tested
+from fewlabels.scores.published import published_values
+from fewlabels.scores.statistics import DIGITS, greater
+from fewlabels.scores.verdicts import Verdict, verdict
+
+MNIST = (SIMPLE, HARD, LARGE)
+STEPS, STEPS_SEG = 892500, 8925  # 300 epochs of MNIST, 20 images a step: 59,500 images, or the 595 that have masks
+EPOCHS = 500  # of BraTS
+WIDTHS = {SIMPLE: 32, HARD: 32, LARGE: 16, BRATS: 16}
+OWN = "the paper's own Table 1 contradicts it: No skip 0.42 is below AE baseline 0.49"
+
+
+def _dice(scores, task, methods, structure="all"):
+    """As `seeds`, a column a method."""
+    runs, lacking = seeds(scores, task, [(method, "dice_global") for method in methods], structure)
+    return (None, lacking) if lacking else (runs.droplevel(1, axis=1), None)
+
+
+def _above(scores, task, pairs):
+    """Supported: the first of each pair has the higher Dice by TEST; contradicted: one has the lower."""
+    dice, lacking = _dice(scores, task, dict.fromkeys(method for pair in pairs for method in pair))
+    if lacking:
+        return lacking
+    d = {f"{better} - {than}": minus(dice, better, than) for better, than in pairs}
+    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
+    ours = f"{each(dice)}; " + "; ".join(f"{what} {tested(of)}" for what, of in d.items())
+    return Verdict(judged, ours, len(dice), *least_clear(map(greater, d.values())))
+
+
+def _beyond(d, most):
+    """Are the differences further than `most` from 0, on one side, by TEST?"""
+    return any(passes((side - most).round(DIGITS)) for side in (d, -d))
+
+
+def vorontsov_01(scores):
+    return _above(scores, SIMPLE, [(PROPOSED, AE), (AE, SEG)])
+
+
+def vorontsov_02(scores):
+    return _above(scores, HARD, [(PROPOSED, AE), (AE, SEG)])
+
+
+def vorontsov_03(scores):
+    return _above(scores, LARGE, [(PROPOSED, AE), (AE, SEG)])
+
+
+def vorontsov_04(scores):
+    return comparable(scores, _above(scores, BRATS, [(PROPOSED, AE), (AE, SEG)]))
+
+
+def vorontsov_05(scores):
+    gains, beside, missing = {}, [], None
+    for task in MNIST:
+        dice, lacking = _dice(scores, task, (PROPOSED, AE))
+        if lacking:
+            missing = missing or lacking
+            continue
+        gains[task] = minus(dice, PROPOSED, AE)
+        dice, lacking = _dice(scores, task, (PROPOSED, SEG))
+        beside.append(f"{task} {'not run' if lacking else signed(mean(minus(dice, PROPOSED, SEG)))}")
+    over = ", ".join(f"{task} {signed(mean(d))} ± {d.std():.3f}" for task, d in gains.items())
+    ours = f"gain over {AE} {over}; over {SEG} {', '.join(beside)}"
+    if missing:
+        return replace(missing, ours=f"{missing.ours}; without it, {ours}") if gains else missing
+    low, high = ({t: round(d.mean() + sign * d.std(), DIGITS) for t, d in gains.items()} for sign in (-1, 1))
+    supported = all(low[task] > high[SIMPLE] for task in (HARD, LARGE))
+    contradicted = any(high[task] < low[SIMPLE] for task in (HARD, LARGE))
+    return Verdict(verdict(supported, contradicted), ours, min(map(len, gains.values())), "intervals of one sd")
+
+
+def vorontsov_06(scores):
+    return _above(scores, HARD, [(PROPOSED, SEPARATE)])
+
+
+def vorontsov_07(scores):
+    return _above(scores, LARGE, [(SEPARATE, PROPOSED)])
+
+
+def vorontsov_08(scores):
+    task = BRATS if on_brats(scores) else SIMPLE
+    dice, lacking = _dice(scores, task, (PROPOSED, SEPARATE))
+    if lacking:
+        return lacking
+    d = minus(dice, PROPOSED, SEPARATE)
+    judged = verdict(abs(mean(d)) <= 0.03, _beyond(d, 0.03))
+    ours = f"{task}, one of the claim's two tasks: {each(dice)}; difference {tested(d)}"
+    found = Verdict(judged, ours, len(d), "means")
+    return comparable(scores, found) if task == BRATS else found
+
+
+def vorontsov_09(scores):
+    dice, lacking = _dice(scores, HARD, (PROPOSED, CONCAT, SUM))
+    if lacking:
+        return lacking
+    d = {skip: minus(dice, PROPOSED, TABLE_1B[skip]) for skip in ("Concat", "Sum")}
+    supported = all(mean(of) >= -0.005 for of in d.values())
+    contradicted = any(mean(of) < -0.005 and passes(-of) for of in d.values())
+    better = " and ".join(skip for skip, of in d.items() if passes(of)) or "neither"
+    ours = f"{each(dice)}; " + ", ".join(f"Compress - {skip} {tested(of)}" for skip, of in d.items())
+    return Verdict(verdict(supported, contradicted), f"{ours}; better by test than {better}", len(dice), "means")
+
+
+def vorontsov_10(scores):
+    dice, lacking = _dice(scores, HARD, (PROPOSED, NO_SKIP))
+    if lacking:
+        return lacking
+    d = minus(dice, PROPOSED, NO_SKIP)
+    judged = verdict(mean(d) >= 0.05 and passes(d), passes(-d))
+    return Verdict(judged, f"{each(dice)}; difference {tested(d)}", len(d), *greater(d))
+
+
+def vorontsov_11(scores):
+    found = _above(scores, HARD, [(skip, than) for skip in TABLE_1B.values() for than in (SEG, AE)])
+    return replace(found, ours=f"{found.ours}; {OWN}")
+
+
+def vorontsov_15(scores):
+    d = {}
+    for task in (SIMPLE, HARD):
+        dice, lacking = _dice(scores, task, (PROPOSED, NO_CYCLE))
+        if lacking:
+            return lacking
+        d[task] = minus(dice, PROPOSED, NO_CYCLE)
+    judged = verdict(all(abs(mean(of)) <= 0.02 for of in d.values()), any(_beyond(of, 0.02) for of in d.values()))
+    ours = "with - without cycle: " + ", ".join(f"{task} {tested(of)}" for task, of in d.items())
+    return Verdict(judged, ours, min(map(len, d.values())), "means")
+
+
+def vorontsov_17(scores):
+    d, parts, least = {}, [], []
+    for task in MNIST:
+        dice, lacking = _dice(scores, task, (PROPOSED, SEG), "digits 0-8")
+        if lacking:
+            least.append(lacking)
+            continue
+        d[task] = minus(dice, PROPOSED, SEG)
+        beside = []
+        for than, structure in ((AE, "digits 0-8"), (SEG, "digit 9"), (AE, "digit 9")):
+            dice, lacking = _dice(scores, task, (PROPOSED, than), structure)
+            gain = "not run" if lacking else signed(mean(minus(dice, PROPOSED, than)))
+            beside.append(f"{structure} over {than} {gain}")
+        parts.append(f"{task} digits 0-8 over {SEG} {tested(d[task])}, beside it {', '.join(beside)}")
+    if not d:
+        return max(least, key=lambda lacking: lacking.n)
+    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
+    partial = f"partial, {len(d)} of {len(MNIST)} tasks: " if len(d) < len(MNIST) else ""
+    ours = f"{partial}{'; '.join(parts)}"
+    return Verdict(judged, ours, min(map(len, d.values())), *least_clear(map(greater, d.values())))
+
+
+def vorontsov_18(scores):
+    brats = on_brats(scores)
+    tables = (published_values("vorontsov2019", table) for table in ("Table 1a", "Table 1b"))
+    cells = pd.concat(tables, ignore_index=True)
+    cells = cells[(cells["column"] == BRATS) == brats].assign(method=lambda cell: cell["row"].replace(TABLE_1B))
+    here = scores[scores["structure"] == "all"].astype({"task": str})
+    runs = here.groupby(["task", "method", "seed", "metric"])["value"].mean().astype(float).unstack("metric")
+    runs = runs.reindex(columns=["dice_global", "steps", "epochs", "width", "patients"])
+    runs = runs[np.isfinite(runs["dice_global"])]
+    task, method = (runs.index.get_level_values(level) for level in ("task", "method"))
+    if brats:
+        long = (runs["epochs"] >= EPOCHS) & (runs["patients"] >= PATIENTS)
+    else:
+        long = runs["steps"] >= np.where(method == SEG, STEPS_SEG, STEPS)
+    full = long & (runs["width"] == task.map(WIDTHS))
+    agree, n, ours = _agreement(cells, runs[full], LEAST)
+    if n:
+        judged = verdict(5 * agree >= 4 * len(cells), 2 * (n - agree) > len(cells))
+        return Verdict(judged, f"at the full schedule, of {len(cells)} cells here, {ours}", n, "count")
+    why = f"decimals are judged at the paper's schedule only, with {LEAST} seeds of a cell"
+    _, n, ours = _agreement(cells, runs, 1)
+    return Verdict("not run", f"{why}; without that, {ours}", n)
+
+
+def _agreement(cells, runs, least):
+    """How many cells of at least so many runs agree, of how many, and the same with all means in words."""
+    of = runs.groupby(["task", "method"])["dice_global"].agg(["mean", "size"]).add_prefix("our_")
+    cells = cells.join(of, on=["column", "method"]).query("our_size >= @least")
+    off = (cells["our_mean"] - cells["mean"]).abs().round(DIGITS)
+    agree = int((off <= (3 * cells["sd"]).clip(lower=0.03).round(DIGITS)).sum())
+    means = ", ".join(
+        f"{task} {row} {ours:.3f} ({published})"
+        for task, row, ours, published in cells[["column", "row", "our_mean", "mean"]].to_numpy()
+    )
+    return agree, len(cells), f"{agree} of {len(cells)} agree{': ' if means else ''}{means}"

@@ -1,0 +1,481 @@
+"""Claims 10 to 17, on Table 2: every rule at the edges of its tolerance, as the paper's `published.yaml` words it."""
+
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fewlabels.papers.bortsova2019.claims import RULES
+from fewlabels.scores.published import published_values
+
+COLUMNS = "method labels split seed amplitude validation subject structure metric value".split()
+STRUCTURES = ("Lungs", "Heart", "Clavicles")
+SIDES = {"Lungs": ("left lung", "right lung"), "Heart": ("heart",), "Clavicles": ("left clavicle", "right clavicle")}
+IMAGES = (7, 5, 5, 5, 5)  # of each split: means over splits are not means over all images
+IOU = {  # as printed
+    "Human": (94.6, 87.8, 89.6),
+    "Dai et al. (209)": (94.7, 86.6),
+    "Novikov et al. (165)": (94.8, 87.8, 85.9),
+    "Frid-Adar et al. (124/123)": (96.1, 90.6, 85.5),
+    "Supervised baseline (20)": (93.3, 81.7, 75.7),
+    "SemiTC+ (20 labelled, 237 unlabelled)": (94.5, 85.2, 83.3),
+    "Supervised baseline (124/123)": (95.3, 88.8, 87.3),
+    "SemiTC+ (124/123 labelled, 147 unlabelled)": (95.5, 88.8, 88.1),
+}
+MACD = {
+    "Human": (1.64, 3.78, 0.68),
+    "Frid-Adar et al. (124/123)": (1.02, 2.54, 0.85),
+    "Supervised baseline (20)": (1.67, 5.56, 1.93),
+    "SemiTC+ (20 labelled, 237 unlabelled)": (1.35, 4.51, 1.16),
+    "Supervised baseline (124/123)": (1.17, 3.36, 0.87),
+    "SemiTC+ (124/123 labelled, 147 unlabelled)": (1.10, 3.37, 0.81),
+}
+RUNS = {("Baseline", 10): "Supervised baseline (20)", ("Baseline", 100): "Supervised baseline (124/123)"} | {
+    ("SemiTC+", 10): "SemiTC+ (20 labelled, 237 unlabelled)",
+    ("SemiTC+", 100): "SemiTC+ (124/123 labelled, 147 unlabelled)",
+}
+SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = "supported", "contradicted", "inconclusive", "not run"
+
+
+# ---- scores.csv, built here ----
+
+
+def frame(method, labels, images, side=0.75):
+    """`images = {metric: {structure: [[a value an image] a split]}}`: the sides, here `side` apart, have it as mean.
+
+    Metrics are iou, macd_mm and each with _post. Lungs go where they are scored with what clavicles cover; exclusive
+    lungs are something else.
+    """
+    rows = []
+    for metric, of_structures in images.items():
+        kind, post = metric.removesuffix("_post"), "_post" * metric.endswith("_post")
+        for structure, splits in of_structures.items():
+            for split, values in enumerate(splits):
+                for (i, value), name in itertools.product(enumerate(values), SIDES[structure]):
+                    off = {"left": -side, "right": side}.get(name.split()[0], 0)
+                    place = (method, labels, split, 0, 4.0, "matched", f"JPCLN{i:03}", name)
+                    if structure == "Lungs":
+                        rows += [(*place, kind + "_overlap" + post, value + off), (*place, metric, value / 2)]
+                    else:
+                        rows += [(*place, metric, value + off)]
+    found = pd.DataFrame(rows, columns=COLUMNS)
+    return found.assign(value=found["value"].round(4))  # as stored
+
+
+def around(means, spread):
+    """`{structure: [[a value an image] a split]}` of which the means over images, then over splits, are `means`."""
+    return {
+        structure: [
+            [mean + spread * (of_split + of_image) for of_image in np.linspace(-1, 1, n)]
+            for of_split, n in zip((4, -1, -1, -1, -1), IMAGES)
+        ]
+        for structure, mean in zip(STRUCTURES, means, strict=True)
+    }
+
+
+def table_2(method, labels, iou, macd=(1.0, 3.0, 1.0), raw=None):
+    """Runs of one row: post-processed means `iou` and `macd`; `raw` is IoU without it (default: far off)."""
+    raw = [value / 2 for value in iou] if raw is None else raw
+    wide = 1.0 if method == "Baseline" else 1.1  # so that two methods differ by another amount in each image
+    images = {"iou_post": around(iou, 0.5 * wide), "iou": around(raw, 0.5 * wide)}
+    images |= {"macd_mm_post": around(macd, 0.1 * wide), "macd_mm": around(macd, 0.3 * wide)}
+    return frame(method, labels, images)
+
+
+def mious(values, method="SemiTC", labels=10):
+    """Runs of one mIoU a split, of two images each; post-processed it is something else."""
+    rows = [
+        (method, labels, split, 0, 4.0, "matched", image, "all", metric, (value + off) * factor)
+        for split, value in enumerate(values)
+        for image, off in (("a", -1), ("b", 1))
+        for metric, factor in (("miou", 1), ("miou_post", 0.5))
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def found(claim, *frames):
+    """The verdict's object; in disorder, and beside runs of Table 1 and of other label counts, which say otherwise."""
+    scores = pd.concat(frames)
+    half = scores.assign(value=scores["value"] / 2)
+    others = [half.assign(validation="all"), half.assign(labels=25), half.assign(method="SupTC")]
+    return RULES[f"bortsova-{claim}"](pd.concat([scores, *others]).sample(frac=1, random_state=0))
+
+
+def verdict(claim, *frames):
+    return found(claim, *frames).verdict
+
+
+def semitc_plus(claim, labels, **means):
+    """Verdict on SemiTC+ as published, but for what is named."""
+    row = RUNS["SemiTC+", labels]
+    iou = [means.get(structure, value) for structure, value in zip(STRUCTURES, IOU[row], strict=True)]
+    return verdict(claim, table_2("SemiTC+", labels, iou, (means.get("macd", MACD[row][0]), *MACD[row][1:])))
+
+
+@pytest.fixture(scope="module")
+def published():
+    """All rows as printed; without post-processing as with it, for the paper says only that claim 14 holds there."""
+    rows = [table_2(*run, IOU[row], MACD[row], IOU[row]) for run, row in RUNS.items()]
+    return pd.concat([*rows, mious(87 + 1.5 * np.array([-1, 1, -1, 1, 0]))])
+
+
+# ---- the paper's own numbers, and what is read ----
+
+
+def test_published_numbers():
+    for name, expected in (("IoU", IOU), ("MACD", MACD)):
+        table = published_values("bortsova2019", f"Table 2 {name}").set_index(["row", "column"])["mean"]
+        assert table.to_dict() == {(r, c): v for r, of_row in expected.items() for c, v in zip(STRUCTURES, of_row)}
+
+
+@pytest.mark.parametrize("claim", range(10, 18))
+def test_the_papers_own_table_supports_its_claims(published, claim):
+    assert verdict(claim, published) == SUPPORTED
+
+
+READS = {  # claim: structures, metrics (of lungs the `_overlap`), runs
+    11: (["Lungs"], ["iou_post", "macd_mm_post"], [("SemiTC+", 10)]),
+    12: (["Heart", "Clavicles"], ["iou_post"], [("SemiTC+", 10)]),
+    13: (STRUCTURES, ["iou_post", "macd_mm_post"], [("Baseline", 10), ("SemiTC+", 10)]),
+    14: (STRUCTURES, ["iou_post", "iou"], [("Baseline", 100), ("SemiTC+", 100)]),
+    15: (STRUCTURES, ["iou_post"], [("Baseline", 100), ("SemiTC+", 100)]),
+    16: (STRUCTURES, ["iou_post"], [("SemiTC+", 100)]),
+    17: (STRUCTURES, ["iou_post"], [("SemiTC+", 10)]),
+}
+
+
+@pytest.mark.parametrize("claim", READS)
+def test_what_a_claim_reads(published, claim):
+    """A change in one side of one metric of SemiTC+ shows, exactly where the claim is about it."""
+    structures, metrics, _ = READS[claim]
+    kinds = published[["structure", "metric"]].drop_duplicates()
+    assert len(kinds) == 30  # 5 structures, IoU and MACD, lungs in two kinds, all with and without _post; mIoU
+    as_printed, seen = RULES[f"bortsova-{claim}"](published), set()
+    for structure, metric in kinds.itertuples(index=False):
+        chosen = (published["structure"] == structure) & (published["metric"] == metric)
+        worse = 50.0 if metric.startswith("macd") else -50.0
+        shift = worse * (chosen & (published["method"] == "SemiTC+"))
+        if RULES[f"bortsova-{claim}"](published.assign(value=published["value"] + shift)) != as_printed:
+            seen.add((structure, metric))
+    overlap = {"iou": "iou_overlap", "iou_post": "iou_overlap_post", "macd_mm_post": "macd_mm_overlap_post"}
+    expected = {(s, overlap[m] if name == "Lungs" else m) for name in structures for s in SIDES[name] for m in metrics}
+    assert seen == expected
+
+
+@pytest.mark.parametrize("claim", range(10, 18))
+def test_needs_five_splits_of_every_run_it_names(published, claim):
+    named = READS[claim][2] if claim in READS else [("SemiTC", 10)]
+    for run in [*RUNS, ("SemiTC", 10)]:
+        of_run = (published["method"] == run[0]) & (published["labels"] == run[1])
+        for lost in (published[~of_run | (published["split"] != 3)], published[~of_run]):
+            assert verdict(claim, lost) == (NOT_RUN if run in named else SUPPORTED), run
+    assert verdict(claim, published[published["split"] < 4]) == NOT_RUN
+    assert verdict(claim, published[:0]) == NOT_RUN
+    assert verdict(claim, published.assign(validation="all")) == NOT_RUN
+
+
+@pytest.mark.parametrize("claim", range(10, 18))
+def test_several_amplitudes_are_not_run(published, claim):
+    both = pd.concat([published, published.assign(amplitude=2.0)])
+    assert verdict(claim, both) == NOT_RUN
+
+
+def test_means_are_over_images_then_over_splits():
+    iou = [[40.0] * 15 + [80.0] * 5, [90.0, 100.0], [94.0], [96.0], [95.0]]  # 59.5 over all images
+    macd = [[10.0] * 15 + [6.0] * 5, [0.5, 1.5], [1.0], [1.2], [0.8]]
+    images = {"iou_post": dict.fromkeys(STRUCTURES, iou), "macd_mm_post": dict.fromkeys(STRUCTURES, macd)}
+    assert "IoU 86.0, MACD 2.60 mm" in found(11, frame("SemiTC+", 10, images)).ours
+    assert "Lungs 8.7, Heart 0.6, Clavicles -0.5" in found(17, frame("SemiTC+", 10, images)).ours
+
+
+@pytest.mark.parametrize("claim", READS)
+def test_of_two_sides_the_mean_is_judged(published, claim):
+    """What one side loses and the other wins, in each image, does not show."""
+    shift = published["structure"].str.split().str[0].map({"left": -8.0, "right": 8.0}).fillna(0)
+    moved = published.assign(value=published["value"] + shift)
+    assert found(claim, moved) == found(claim, published)
+
+
+# ---- each rule at its edges ----
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "expected"),
+    [
+        (81.1, 1, SUPPORTED),
+        (81, 1, INCONCLUSIVE),  # above MS-Net, not equal to it
+        (90, 11.4, SUPPORTED),
+        (90, 11.5, INCONCLUSIVE),  # two sd above 67
+        (86.9, 9.95, INCONCLUSIVE),
+        (99, 16.1, INCONCLUSIVE),
+        (20, 1, INCONCLUSIVE),  # in words nothing contradicts
+    ],
+)
+def test_claim_10(mean, sd, expected):
+    assert verdict(10, mious(mean + sd * np.array([-1, 1, -1, 1, 0]))) == expected  # sd of a sample
+
+
+@pytest.mark.parametrize(("mean", "within"), [(84, True), (83.9, False), (90, True), (90.1, False)])
+def test_claim_10_says_whether_the_decimals_agree(mean, within):
+    assert ("not within" not in found(10, mious([mean] * 5)).ours) == within
+
+
+@pytest.mark.parametrize(
+    ("iou", "macd", "expected"),
+    [
+        (93.6, 1.64, SUPPORTED),
+        (99.0, 0.5, SUPPORTED),
+        (93.5, 1.35, INCONCLUSIVE),
+        (94.5, 1.65, INCONCLUSIVE),
+        (92.8, 1.35, INCONCLUSIVE),
+        (92.7, 1.35, CONTRADICTED),
+        (92.8, 9.0, INCONCLUSIVE),  # a distance contradicts nothing
+    ],
+)
+def test_claim_11(iou, macd, expected):
+    assert semitc_plus(11, 10, Lungs=iou, macd=macd) == expected
+    assert semitc_plus(11, 10, Lungs=iou, macd=macd, Heart=0.0, Clavicles=0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("heart", "clavicles", "expected"),
+    [
+        (87.7, 83.3, SUPPORTED),
+        (87.8, 83.3, INCONCLUSIVE),  # an open interval
+        (82.5, 83.3, SUPPORTED),
+        (82.4, 83.3, INCONCLUSIVE),
+        (85.2, 85.8, SUPPORTED),
+        (85.2, 85.9, INCONCLUSIVE),  # 3.7 below Human
+        (85.2, 81.0, SUPPORTED),
+        (85.2, 80.9, INCONCLUSIVE),  # 5 below Novikov
+        (85.2, 80.5, INCONCLUSIVE),
+        (20, 20, INCONCLUSIVE),  # in words nothing contradicts
+    ],
+)
+def test_claim_12(heart, clavicles, expected):
+    assert semitc_plus(12, 10, Heart=heart, Clavicles=clavicles) == expected
+
+
+OUTPERFORM = (94.9, 87.9, 86.0)
+
+
+def claim_14(method="Baseline", post=True, **means):
+    """Both methods, with and without post-processing, just above both; but for `means` in one of the four."""
+    frames = []
+    for m in ("Baseline", "SemiTC+"):
+        iou = {
+            p: [means.get(s, v) if (m, p) == (method, post) else v for s, v in zip(STRUCTURES, OUTPERFORM)]
+            for p in (True, False)
+        }
+        frames.append(table_2(m, 100, iou[True], raw=iou[False]))
+    claim = found(14, *frames)
+    return claim.verdict, re.search(r"\d+ of \d+", claim.ours).group()
+
+
+@pytest.mark.parametrize("post", [True, False])
+@pytest.mark.parametrize("method", ["Baseline", "SemiTC+"])
+@pytest.mark.parametrize(
+    ("means", "holds"),
+    [
+        ({"Lungs": 94.8}, 19),  # equal to Novikov, above Dai
+        ({"Lungs": 94.7}, 18),
+        ({"Heart": 87.8}, 19),
+        ({"Heart": 86.6}, 18),
+        ({"Clavicles": 85.9}, 19),  # Dai has none
+        ({"Clavicles": 0}, 19),
+        ({"Lungs": 0, "Heart": 0, "Clavicles": 0}, 15),
+    ],
+)
+def test_claim_14(method, post, means, holds):
+    """5 comparisons, two methods, with and without post-processing: all of them."""
+    assert claim_14(method, post, **means) == (INCONCLUSIVE, f"{holds} of 20")
+
+
+def test_claim_14_just_above():
+    assert claim_14() == (SUPPORTED, "20 of 20")
+    nothing = [table_2(method, 100, (0, 0, 0)) for method in ("Baseline", "SemiTC+")]
+    assert verdict(14, *nothing) == INCONCLUSIVE  # in words nothing contradicts
+
+
+@pytest.mark.parametrize("method", ["Baseline", "SemiTC+"])
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({"Heart": 90.5}, SUPPORTED),
+        ({"Heart": 90.6}, INCONCLUSIVE),  # lower, not equal
+        ({"Heart": 86.6}, SUPPORTED),  # within 4
+        ({"Heart": 86.5}, INCONCLUSIVE),
+        ({"Clavicles": 85.6}, SUPPORTED),
+        ({"Clavicles": 85.5}, INCONCLUSIVE),
+        ({"Clavicles": 89.5}, SUPPORTED),
+        ({"Clavicles": 89.6}, INCONCLUSIVE),
+        ({"Lungs": 94.1}, SUPPORTED),  # within 2
+        ({"Lungs": 94.0}, INCONCLUSIVE),
+        ({"Lungs": 98.1}, SUPPORTED),
+        ({"Lungs": 98.2}, INCONCLUSIVE),
+        ({"Lungs": 0, "Heart": 99, "Clavicles": 0}, INCONCLUSIVE),  # in words nothing contradicts
+    ],
+)
+def test_claim_15(method, means, expected):
+    frames = []
+    for m in ("Baseline", "SemiTC+"):
+        iou = dict(zip(STRUCTURES, IOU[RUNS[m, 100]])) | (means if m == method else {})
+        frames.append(table_2(m, 100, iou.values()))
+    assert verdict(15, *frames) == expected
+
+
+@pytest.mark.parametrize(
+    ("structure", "iou", "expected"),
+    [
+        ("Lungs", 94.1, SUPPORTED),
+        ("Lungs", 94.0, INCONCLUSIVE),
+        ("Lungs", 92.6, INCONCLUSIVE),
+        ("Lungs", 92.5, CONTRADICTED),
+        ("Heart", 87.3, SUPPORTED),
+        ("Heart", 87.2, INCONCLUSIVE),
+        ("Heart", 85.8, INCONCLUSIVE),
+        ("Heart", 85.7, CONTRADICTED),
+        ("Clavicles", 86.0, SUPPORTED),
+        ("Clavicles", 85.9, INCONCLUSIVE),  # no closer to Human than Novikov
+        ("Clavicles", 20, INCONCLUSIVE),  # the claim is contradicted by lungs and heart only
+    ],
+)
+def test_claim_16(structure, iou, expected):
+    assert semitc_plus(16, 100, **{structure: iou}) == expected
+
+
+@pytest.mark.parametrize(
+    ("structure", "worst"),
+    [("Lungs", 94.7), ("Heart", 86.6), ("Clavicles", 85.5)],  # Dai, Dai, Frid-Adar
+)
+@pytest.mark.parametrize(
+    ("below", "expected"),
+    [(3, SUPPORTED), (3.1, INCONCLUSIVE), (5, INCONCLUSIVE), (5.1, CONTRADICTED), (-1, SUPPORTED)],
+)
+def test_claim_17(structure, worst, below, expected):
+    assert semitc_plus(17, 10, **{structure: round(worst - below, 1)}) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "labels", "structure", "splits", "expected"),
+    [
+        (11, 10, "MACD", (1.94, 2.14, 1.84, 1.24, 1.04), SUPPORTED),  # 1.64
+        (11, 10, "Lungs", (93.7, 93.1, 92.1, 93.1, 92.0), INCONCLUSIVE),  # 92.8
+        (12, 10, "Heart", (88.2, 88.7, 88.3, 88.2, 85.6), INCONCLUSIVE),  # 87.8
+        (12, 10, "Clavicles", (86.2, 86.2, 85.0, 86.5, 85.6), INCONCLUSIVE),  # 85.9
+        (14, 100, "Lungs", (94.3, 95.1, 94.7, 94.8, 95.1), INCONCLUSIVE),  # 94.8
+        (15, 100, "Clavicles", (89.8, 89.0, 89.0, 89.1, 90.6), SUPPORTED),  # 89.5
+        (15, 100, "Clavicles", (86.3, 84.8, 85.3, 86.0, 85.1), INCONCLUSIVE),  # 85.5
+        (16, 100, "Heart", (87.3, 87.1, 87.6, 86.6, 87.9), SUPPORTED),  # 87.3
+        (16, 100, "Heart", (86.7, 85.3, 86.6, 85.0, 85.4), INCONCLUSIVE),  # 85.8
+        (17, 10, "Lungs", (92.2, 91.1, 92.6, 92.1, 90.5), SUPPORTED),  # 91.7
+        (17, 10, "Lungs", (89.7, 90.1, 89.5, 88.8, 90.4), INCONCLUSIVE),  # 89.7
+    ],
+)
+def test_edges_are_decimals(claim, labels, structure, splits, expected):
+    """Splits of one image each, whose mean is the edge in decimals; all else as published."""
+    frames = []
+    for method in ("Baseline", "SemiTC+"):
+        row = RUNS[method, labels]
+        iou = {name: [[value]] * 5 for name, value in zip(STRUCTURES, IOU[row])}
+        macd = {name: [[value]] * 5 for name, value in zip(STRUCTURES, MACD[row])}
+        judged = {"iou_post": dict(iou), "macd_mm_post": macd}
+        if method == "SemiTC+":
+            where = ("macd_mm_post", "Lungs") if structure == "MACD" else ("iou_post", structure)
+            judged[where[0]][where[1]] = [[value] for value in splits]
+        frames.append(frame(method, labels, judged | {"iou": iou}, side=0))
+    assert verdict(claim, *frames) == expected
+
+
+# ---- claim 13: image by image ----
+
+WHERE = list(itertools.product(("iou_post", "macd_mm_post"), STRUCTURES))
+BETTER, WORSE, NEITHER = [1.0, 2, 3, 4, 5], [-1.0, -2, -3, -4, -5], [-1.0, 2, 3, 4, 5]  # 2 of 32 sign patterns: 0.0625
+
+
+def paired(gains, side=0.75):
+    """Both methods with 10 labels: `gains[metric, structure]` are, for each split, what SemiTC+ is better by.
+
+    Images differ by far more than methods, and each split has the same subjects with other values.
+    """
+    frames = []
+    for method in ("Baseline", "SemiTC+"):
+        images = {metric: {} for metric, _ in WHERE}
+        for metric, structure in WHERE:
+            sign = {"Baseline": 0, "SemiTC+": 1 if metric == "iou_post" else -1}[method]
+            images[metric][structure] = [
+                [50.0 + 8 * ((3 * i + 5 * split) % 7) + sign * gain for i, gain in enumerate(of_split)]
+                for split, of_split in enumerate(gains[metric, structure])
+            ]
+        frames.append(frame(method, 10, images, side if method == "Baseline" else -2 * side))
+    return frames
+
+
+@pytest.mark.parametrize("where", WHERE, ids="-".join)
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ([BETTER] * 5, SUPPORTED),
+        ([BETTER] * 3 + [NEITHER] * 2, SUPPORTED),  # the majority
+        ([WORSE] * 2 + [BETTER] * 3, SUPPORTED),
+        ([BETTER] * 2 + [NEITHER] * 3, INCONCLUSIVE),
+        ([NEITHER] * 5, INCONCLUSIVE),  # better on average in each split, by no test
+        ([BETTER] * 2 + [WORSE] * 3, CONTRADICTED),
+        ([BETTER] * 3 + [WORSE] * 2, SUPPORTED),
+        ([WORSE] * 2 + [NEITHER] * 3, INCONCLUSIVE),
+        ([[0.0] * 5] * 5, INCONCLUSIVE),
+        ([[0.125] * 5] * 5, SUPPORTED),  # small beside what images differ by, but in every one
+    ],
+)
+def test_claim_13(where, splits, expected):
+    """All structures and metrics, or the verdict is that of the one that is not better."""
+    assert verdict(13, *paired({place: splits if place == where else [BETTER] * 5 for place in WHERE})) == expected
+
+
+def test_claim_13_half_of_the_splits_are_no_majority():
+    for at, expected in (([BETTER] * 4 + [NEITHER] * 2, SUPPORTED), ([BETTER] * 3 + [NEITHER] * 3, INCONCLUSIVE)):
+        assert verdict(13, *paired(dict.fromkeys(WHERE, at))) == expected
+    for at, expected in (([WORSE] * 4 + [BETTER] * 2, CONTRADICTED), ([WORSE] * 3 + [BETTER] * 3, INCONCLUSIVE)):
+        assert verdict(13, *paired(dict.fromkeys(WHERE, at))) == expected
+
+
+def by_hand(gains):
+    """SciPy's test in each split; the majority of splits."""
+
+    def share(sign):
+        return {
+            where: np.mean([stats.wilcoxon(sign * np.array(d), alternative="greater").pvalue < 0.05 for d in splits])
+            for where, splits in gains.items()
+        }
+
+    better, worse = share(1), share(-1)
+    if all(value > 0.5 for value in better.values()):
+        return SUPPORTED
+    return CONTRADICTED if any(value > 0.5 for value in worse.values()) else INCONCLUSIVE
+
+
+@pytest.mark.parametrize("shift", [2.5, 1.5, 0.75, 0.0, -0.25, -3.0])
+def test_claim_13_against_scipy(shift):
+    """Random gains of few images, where the test is exact, and of many."""
+    for seed, n in itertools.product(range(2), (12, 51)):
+        rng = np.random.default_rng(seed)
+        gains = {where: rng.normal(shift, 2, (5, n)).round(3) for where in WHERE}
+        assert verdict(13, *paired(gains)) == by_hand(gains), seed
+
+
+def test_claim_13_pairs_splits():
+    """Five splits each, but only four in common."""
+    baseline, plus = paired(dict.fromkeys(WHERE, [BETTER] * 6))
+    assert verdict(13, baseline[baseline["split"] < 5], plus[plus["split"] > 0]) == NOT_RUN
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4])
+def test_claim_13_with_undefined_distances(left):
+    """A structure that a network did not find has no distance: of one split few images, or none, can be paired."""
+    baseline, plus = paired(dict.fromkeys(WHERE, [BETTER] * 5))
+    hidden = (baseline["split"] == 2) & (baseline["structure"] == "heart") & (baseline["metric"] == "macd_mm_post")
+    baseline["value"] = baseline["value"].mask(hidden & (baseline["subject"] >= f"JPCLN{left:03}"))
+    assert verdict(13, baseline, plus) == SUPPORTED  # by the other four splits

@@ -1,0 +1,791 @@
+"""Vorontsov et al. 2019: every rule at the edges of its tolerance, as the paper's `published.yaml` words it."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fewlabels.papers.vorontsov2019.claims import RULES, judge
+from fewlabels.scores.published import published, published_values
+from fewlabels.scores.statistics import greater
+from fewlabels.scores.verdicts import VERDICTS
+
+COLUMNS = "method task seed subject structure metric value".split()
+SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = "supported", "contradicted", "inconclusive", "not run"
+MNIST, BRATS = ("48-simple", "48-hard", "128"), "brats"
+SEG, AE, OURS, SEPARATE = "Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)"
+CONCAT, SUM, NO_SKIP, NO_CYCLE = "Proposed (concat)", "Proposed (sum)", "Proposed (no skip)", "Proposed (no cycle)"
+TABLE_1A = {  # as printed: 48-simple, 48-hard, 128, brats
+    SEG: (0.61, 0.36, 0.15, 0.69), AE: (0.75, 0.49, 0.57, 0.73),
+    OURS: (0.79, 0.57, 0.65, 0.79), SEPARATE: (0.78, 0.50, 0.70, 0.77),
+}  # fmt: skip
+SD_1A = {
+    SEG: (0.01, 0.01, 0.01, 0.04), AE: (0.01, 0.02, 0.02, 0.02),
+    OURS: (0.01, 0, 0.01, 0.02), SEPARATE: (0.02, 0.01, 0, 0.03),
+}  # fmt: skip
+TABLE_1B = {"Compress": (0.57, 0), "Concat": (0.57, 0.01), "Sum": (0.56, 0), "No skip": (0.42, 0.01)}
+SKIPS = {"Compress": OURS, "Concat": CONCAT, "Sum": SUM, "No skip": NO_SKIP}
+SPREAD = np.array([-0.31, -0.18, 0.07, 0.12, 0.3])  # over five seeds: no test finds a small mean in it
+OWN = "the paper's own Table 1 contradicts it: No skip 0.42 is below AE baseline 0.49"
+SINGLE = {6: ("48-hard", OURS, SEPARATE), 7: ("128", SEPARATE, OURS)}  # claims of one pair by TEST
+
+
+# ---- scores.csv, built here ----
+
+
+def sure(mean, n=5):
+    """Found by every test."""
+    return mean + 1e-4 * (np.arange(n) - (n - 1) / 2)
+
+
+def unsure(mean, spread=1.0):
+    """The same mean, found by none."""
+    return mean + spread * SPREAD
+
+
+def rows(values, task="48-hard", metric="dice_global", structure="all", first=0):
+    """`values = {method: a number for five sure seeds, or one a seed}`."""
+    found = []
+    for method, of in values.items():
+        for seed, value in enumerate(sure(of) if np.ndim(of) == 0 else np.asarray(of, dtype=float), first):
+            found.append((method, task, seed, "all", structure, metric, value))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def patients(number, methods=(SEG, AE, OURS, SEPARATE)):
+    return rows({method: np.full(5, number) for method in methods}, BRATS, "patients")
+
+
+def found(claim, *frames):
+    """The verdict's object; in disorder, beside scores that say otherwise and decide nothing."""
+    scores = pd.concat(frames)
+    wrong = scores[scores["metric"] == "dice_global"].assign(value=-0.5)
+    others = [wrong.assign(metric="dice_thresholded"), wrong.assign(metric="dice_per_image")]
+    others += [wrong.assign(structure="digit 3"), wrong.assign(method="Proposed (other)", value=np.nan)]
+    judged = RULES[f"vorontsov-{claim:02}"](pd.concat([scores, *others]).sample(frac=1, random_state=0))
+    assert judged.verdict in VERDICTS
+    assert "nan" not in judged.ours
+    assert "|" not in judged.ours
+    assert isinstance(judged.n, int)
+    return judged
+
+
+def verdict(claim, *frames):
+    return found(claim, *frames).verdict
+
+
+def skips(compress=0.6, concat=0.59, total=0.58, none=0.5, **options):
+    return rows({OURS: compress, CONCAT: concat, SUM: total, NO_SKIP: none}, **options)
+
+
+def removal(simple=0.9, hard=0.5, dice=(0.8, 0.4), share=0.41, area=0.2):
+    values = {"removed": (simple, hard), "residual_dice": dice, "residual_share": (0.5, share)}
+    values["mask_share"] = (0.3, area)
+    of_task = [(metric, *pair) for metric, both in values.items() for pair in zip(MNIST, both)]
+    steady = [rows({OURS: np.full(5, of) if metric != "removed" and np.ndim(of) == 0 else of}, task, metric)
+              for metric, task, of in of_task]  # fmt: skip
+    return pd.concat(steady)
+
+
+def varied(diversity=(-0.1,) * 5, entropy=(-0.2,) * 5, zeros=(0.3,) * 5):
+    """What hard has more than simple."""
+    values = {"diversity": diversity, "entropy": entropy, "zeros": zeros}
+    frames = [rows({OURS: np.full(len(d), 1.0)}, "48-simple", metric) for metric, d in values.items()]
+    return pd.concat([*frames, *(rows({OURS: 1 + np.array(d)}, "48-hard", m) for m, d in values.items())])
+
+
+def contrast(before=1.0, number=285, **after):
+    frames = [patients(number, [OURS])]
+    for sequence, left in after.items():
+        left = np.full(5, left) if np.ndim(left) == 0 else left
+        frames.append(rows({OURS: np.full(5, before)}, BRATS, "contrast_before", sequence))
+        frames.append(rows({OURS: left}, BRATS, "contrast_after", sequence))
+    return pd.concat(frames)
+
+
+def speed(**changed):
+    """Compress, concat, sum, none: as the paper says, but for what is changed."""
+    values = {"steps_to_90": (500, 480, 520, 900), "reconstruction": (0.02, 0.02, 0.03, 0.05)}
+    values |= {"removed": (0.8, 0.85, 0.3, 0.7)}
+    values = {metric: {m: np.full(3, v) for m, v in zip(SKIPS.values(), of)} for metric, of in values.items()}
+    for metric, of in changed.items():
+        values[metric] |= of
+    return pd.concat([rows(of, metric=metric) for metric, of in values.items()])
+
+
+def digits(task, gain, ae=0.1, nine=0.3):
+    over = [rows({SEG: np.full(5, 0.4), AE: np.full(5, 0.4 + gain - ae if np.ndim(gain) == 0 else 0.4)}, task)]
+    over.append(rows({OURS: 0.4 + (sure(gain) if np.ndim(gain) == 0 else gain)}, task))
+    of_nine = rows({SEG: np.full(5, 0.5), AE: np.full(5, 0.6), OURS: np.full(5, 0.5 + nine)}, task)
+    return pd.concat([pd.concat(over).assign(structure="digits 0-8"), of_nine.assign(structure="digit 9")])
+
+
+def schedule(task, methods, steps=892500, width=None, metric="steps", n=3, first=0):
+    width = width or (32 if task.startswith("48") else 16)
+    told = {metric: steps, "width": width}
+    return pd.concat([rows({m: np.full(n, of) for m in methods}, task, name, first=first) for name, of in told.items()])
+
+
+def table(off=None, tasks=MNIST, n=3):
+    """Dice of three seeds whose means are the printed ones; `off = {(row, task): how far}`."""
+    frames = []
+    for i, task in enumerate((*MNIST, BRATS)):
+        if task in tasks:
+            cells = {method: means[i] for method, means in TABLE_1A.items()}
+            if task == "48-hard":
+                cells |= {SKIPS[skip]: mean for skip, (mean, _) in TABLE_1B.items()}
+            cells = {m: mean + (off or {}).get((m, task), 0) + np.linspace(-0.01, 0.01, n) for m, mean in cells.items()}
+            frames.append(rows(cells, task))
+    return pd.concat(frames)
+
+
+def full(tasks=MNIST, **options):
+    frames = []
+    for task in tasks:
+        methods = [*TABLE_1A, *([CONCAT, SUM, NO_SKIP] if task == "48-hard" else [])]
+        frames.append(schedule(task, methods, **options))
+    return pd.concat(frames)
+
+
+@pytest.fixture(scope="module")
+def claimed():
+    """Scores of MNIST for which whatever the paper claims holds, its numbers where it has some."""
+    dice = {task: {m: sure(means[i]) * (1 + 0.001 * j) for j, (m, means) in enumerate(TABLE_1A.items())}
+            for i, task in enumerate(MNIST)}  # fmt: skip
+    dice["48-simple"][NO_CYCLE] = sure(0.79)
+    dice["48-hard"] |= {NO_CYCLE: sure(0.57), CONCAT: sure(0.57), SUM: sure(0.56), NO_SKIP: sure(0.5)}  # above AE
+    frames = [rows(of, task) for task, of in dice.items()]
+    frames += [removal(), varied(), full(n=5), *(digits(task, 0.2) for task in MNIST)]
+    return pd.concat([*frames, speed().query("metric != 'removed' or method != @OURS")])
+
+
+@pytest.fixture(scope="module")
+def brains():
+    dice = {m: sure(means[3]) * (1 + 0.001 * i) for i, (m, means) in enumerate(TABLE_1A.items())}
+    long = schedule(BRATS, TABLE_1A, 500, metric="epochs")
+    return pd.concat([rows(dice, BRATS), patients(285), contrast(flair=0.2, t2=0.3, t1=0.9, t1ce=0.9), long])
+
+
+# ---- the file, and what the paper says as a whole ----
+
+
+def test_every_claim_has_a_rule_and_every_rule_a_claim():
+    claims = [claim["id"] for claim in published("vorontsov2019")["claims"]]
+    assert claims == [f"vorontsov-{i:02}" for i in range(1, 19)]
+    named = {*RULES}
+    assert named == {*claims}
+    for claim in published("vorontsov2019")["claims"]:
+        assert set(claim) == {"id", "statement", "source", "compare", "tolerance", "published"}
+
+
+def test_published_numbers():
+    def of(name):
+        values = published_values("vorontsov2019", name)
+        return {(row, column): (mean, sd) for row, column, mean, sd in values.to_numpy()}
+
+    tasks = (*MNIST, BRATS)
+    assert of("Table 1a") == {
+        (m, task): (TABLE_1A[m][i], SD_1A[m][i]) for m in TABLE_1A for i, task in enumerate(tasks)
+    }
+    assert of("Table 1b") == {(skip, "48-hard"): pair for skip, pair in TABLE_1B.items()}
+    assert len(published("vorontsov2019")["values"]) == 20
+    assert of("Table 1b")["No skip", "48-hard"][0] < of("Table 1a")[AE, "48-hard"][0]
+    assert OWN.endswith("No skip 0.42 is below AE baseline 0.49")
+
+
+OF_BRATS = (4, 8, 14, 18)
+
+
+def test_the_paper_supports_its_claims(claimed, brains):
+    on_mnist = dict.fromkeys(range(1, 19), SUPPORTED) | {4: NOT_RUN, 14: NOT_RUN}
+    on_mnist |= {16: INCONCLUSIVE}  # that concatenation costs time is not among the scores
+    assert {i: verdict(i, claimed) for i in on_mnist} == on_mnist
+    on_brats = dict.fromkeys(range(1, 19), NOT_RUN) | dict.fromkeys(OF_BRATS, SUPPORTED)
+    assert {i: verdict(i, brains) for i in on_brats} == on_brats
+
+
+def test_the_papers_own_table_contradicts_claim_11(claimed):
+    scores = claimed[claimed["method"] != NO_SKIP]
+    judged = found(11, scores, rows({NO_SKIP: 0.42}))
+    assert judged.verdict == CONTRADICTED
+    assert f"{NO_SKIP} - {AE} -0.07" in judged.ours
+
+
+def test_claims_on_the_other_experiment(claimed, brains):
+    for claim in {*range(1, 18)} - {*OF_BRATS}:
+        own = f"; {OWN}" if claim == 11 else ""
+        assert found(claim, brains).ours == f"a claim on cluttered MNIST; these are scores of BraTS{own}"
+    for claim in (4, 14):
+        assert found(claim, claimed).ours == "a claim on BraTS; these are scores of cluttered MNIST"
+
+
+def test_nothing_run(claimed, brains):
+    for scores in (claimed, brains):
+        empty = pd.DataFrame([], columns=scores.columns)
+        for nothing in (empty, scores[:0], scores.assign(metric="other"), scores.assign(value=np.nan)):
+            judged = judge(nothing, "mnist")
+            assert list(judged["verdict"]) == [NOT_RUN] * 18
+            assert (judged["n"] == 0).all()
+            assert OWN in judged["ours"][10]
+
+
+READS = {  # claim: tasks, methods, metrics, structures
+    1: (["48-simple"], [SEG, AE, OURS], ["dice_global"], ["all"]),
+    2: (["48-hard"], [SEG, AE, OURS], ["dice_global"], ["all"]),
+    3: (["128"], [SEG, AE, OURS], ["dice_global"], ["all"]),
+    5: (MNIST, [AE, OURS], ["dice_global"], ["all"]),
+    6: (["48-hard"], [OURS, SEPARATE], ["dice_global"], ["all"]),
+    7: (["128"], [OURS, SEPARATE], ["dice_global"], ["all"]),
+    8: (["48-simple"], [OURS, SEPARATE], ["dice_global"], ["all"]),
+    9: (["48-hard"], [OURS, CONCAT, SUM], ["dice_global"], ["all"]),
+    10: (["48-hard"], [OURS, NO_SKIP], ["dice_global"], ["all"]),
+    11: (["48-hard"], [SEG, AE, *SKIPS.values()], ["dice_global"], ["all"]),
+    12: (MNIST[:2], [OURS], ["removed", "residual_dice", "residual_share", "mask_share"], ["all"]),
+    13: (MNIST[:2], [OURS], ["diversity", "entropy", "zeros"], ["all"]),
+    15: (MNIST[:2], [OURS, NO_CYCLE], ["dice_global"], ["all"]),
+    17: (["128"], [SEG, OURS], ["dice_global"], ["digits 0-8"]),
+}
+
+
+@pytest.mark.parametrize("claim", READS)
+def test_needs_three_seeds_of_what_it_names(claimed, claim):
+    """And is not concerned by what it does not name."""
+    places, scores = ["task", "method", "metric", "structure"], claimed
+    for column, values in zip(places, READS[claim]):
+        scores = scores[scores[column].isin(values)]
+    assert verdict(claim, scores) == SUPPORTED
+    assert verdict(claim, scores[scores["seed"] < 3]) == SUPPORTED
+    for i, place in enumerate(scores[places].drop_duplicates().to_numpy().tolist()):
+        here = (scores[places] == place).all(axis=1)
+        assert verdict(claim, scores[~here | (scores["seed"] < 2) if i % 2 else ~here]) == NOT_RUN, place
+        lost = (np.nan, np.inf, -np.inf)[i % 3]
+        assert verdict(claim, scores.assign(value=scores["value"].mask(here & (scores["seed"] > 1), lost))) == NOT_RUN
+        apart = scores.assign(seed=scores["seed"].where(~here, scores["seed"] + 5))
+        assert verdict(claim, apart) == NOT_RUN
+
+
+def test_claim_16_needs_three_seeds_of_what_it_names():
+    scores = speed()
+    named = {"steps_to_90": (OURS, NO_SKIP), "reconstruction": (OURS, NO_SKIP)}
+    named |= {"removed": (OURS, CONCAT, SUM)}
+    needed = [method in named[metric] for method, metric in zip(scores["method"], scores["metric"])]
+    assert found(16, scores[needed]) == found(16, scores)
+    for metric, methods in named.items():
+        for method in methods:
+            here = (scores["metric"] == metric) & (scores["method"] == method)
+            assert verdict(16, scores[~here]) == NOT_RUN
+            assert verdict(16, scores[~here | (scores["seed"] < 2)]) == NOT_RUN
+
+
+def test_why_it_was_not_run(claimed):
+    two = claimed[claimed["seed"] < 2]
+    said = f"{OURS} (dice_global) 0.571, {SEPARATE} (dice_global) 0.501"
+    assert found(6, two).ours == f"2 of 3 seeds with {OURS} and {SEPARATE} on 48-hard: {said}"
+    assert found(6, two).n == 2
+    without = claimed[~claimed["method"].isin([SUM])]
+    assert found(9, without).ours == f"no scores of {SUM} (dice_global) with 48-hard"
+    assert found(11, without).ours == f"no scores of {SUM} (dice_global) with 48-hard; {OWN}"
+    assert found(17, claimed[claimed["structure"] == "all"]).ours == (
+        f"no scores of {OURS} (dice_global), {SEG} (dice_global) with 48-simple, digits 0-8"
+    )
+    apart = claimed.assign(seed=claimed["seed"] + 3 * (claimed["task"] == "48-hard"))
+    assert (found(13, apart).ours, found(13, apart).n) == ("2 of 3 seeds that 48-simple and 48-hard share", 2)
+
+
+def test_a_task_that_was_read_as_a_number():
+    scores = rows({SEG: 0.1, AE: np.full(5, 0.2), OURS: 0.3 + 3 * sure(0)}, "128")
+    read = pd.read_csv(io.StringIO(scores.to_csv(index=False)))
+    assert read["task"].dtype == int
+    assert RULES["vorontsov-03"](read) == RULES["vorontsov-03"](scores)
+    assert RULES["vorontsov-03"](read).verdict == SUPPORTED
+    assert "1 of 1 agree" not in RULES["vorontsov-18"](read).ours
+    assert "of 3 agree" in RULES["vorontsov-18"](read).ours
+
+
+# ---- the test ----
+
+TESTED = [
+    ([1, 2, 3, 4, 5], SUPPORTED),  # p = 1/32
+    ([-1, 2, 3, 4, 5], INCONCLUSIVE),  # 2/32
+    ([-1, -2, -3, -4, -5], CONTRADICTED),
+    ([1, -2, 3, 4, 5, 6], SUPPORTED),  # 3/64 = 0.047
+    ([3, 3.1, 2.9, 3], SUPPORTED),  # four: by t
+    ([3, 3.1, 2.9], SUPPORTED),
+    ([-3, -3.1, -2.9], CONTRADICTED),
+    ([1, 2, 3, -1], INCONCLUSIVE),
+    ([1, 2, 3, 4, 5, 6, 7, 8, 9, -45], INCONCLUSIVE),  # 43/1024 = 0.042, but the mean is 0
+    ([0, 0, 0, 0, 0], INCONCLUSIVE),
+]
+
+
+@pytest.mark.parametrize(("d", "expected"), TESTED)
+def test_the_test(d, expected):
+    """One-sided, below 0.05, with a mean of that sign; pairs share the seed, whatever the level of each is."""
+    gain, level = np.array(d) / 100, 0.5 + 0.03 * np.arange(len(d))
+    for claim, (task, better, than) in SINGLE.items():
+        alone = rows({better: [0.9]}, task, first=20)
+        judged = found(claim, rows({better: level + gain, than: level}, task), alone)
+        assert (judged.verdict, judged.n) == (expected, len(d))
+        if any(d):
+            test = stats.wilcoxon(gain, alternative="greater") if len(d) > 4 else None
+            test = test or stats.ttest_1samp(gain, 0, alternative="greater")
+            assert judged.p == pytest.approx(test.pvalue)
+            assert judged.test == f"{'Wilcoxon signed-rank' if len(d) >= 5 else 'paired t'}, one-sided"
+
+
+# ---- each rule at its edges ----
+
+
+@pytest.mark.parametrize(("claim", "task"), list(zip((1, 2, 3, 4), (*MNIST, BRATS))))
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (0.01, 0.1, SUPPORTED),
+        (0.1, unsure(0.01), INCONCLUSIVE),
+        (unsure(0.01), 0.1, INCONCLUSIVE),
+        (np.zeros(5), 0.1, INCONCLUSIVE),
+        (unsure(-0.01), unsure(-0.01), INCONCLUSIVE),
+        (-0.01, 0.1, CONTRADICTED),
+        (0.1, -0.01, CONTRADICTED),
+        (-0.01, unsure(0), CONTRADICTED),
+    ],
+)
+def test_claims_01_to_04(claim, task, first, second, expected):
+    second = sure(second) if np.ndim(second) == 0 else second
+    first = sure(first) if np.ndim(first) == 0 else first
+    scores = rows({SEG: np.full(5, 0.5), AE: 0.5 + second, OURS: 0.5 + second + first}, task)
+    frames = [scores, patients(285)] if task == BRATS else [scores]
+    judged = found(claim, *frames)
+    assert (judged.verdict, judged.n) == (expected, 5)
+    assert judged.p == max(greater(pd.Series(d).round(6))[1] for d in (first, second))
+
+
+def test_claim_01_says_what_it_rests_on():
+    judged = found(1, rows({SEG: np.full(5, 0.61), AE: np.full(5, 0.75), OURS: 0.79}, "48-simple"))
+    assert judged.ours == (
+        f"{OURS} 0.790, {AE} 0.750, {SEG} 0.610; {OURS} - {AE} +0.040 (p 0.031); {AE} - {SEG} +0.140 (p 0.031)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(20, ""), (19, "not comparable, 19 training patients: "), (2, "not comparable, 2 training patients: ")]
+    + [(np.nan, "not comparable, unknown number of training patients: ")],
+)
+def test_few_patients_are_not_comparable(number, said):
+    dice = {SEG: np.full(5, 0.5), AE: 0.6, SEPARATE: np.full(5, 0.79), OURS: 0.8 + 3 * sure(0)}
+    for sign, expected in ((1, SUPPORTED), (-1, CONTRADICTED)):
+        judged = found(4, rows({m: sign * of for m, of in dice.items()}, BRATS), patients(number))
+        assert judged.verdict == (INCONCLUSIVE if said else expected)
+        assert judged.ours.startswith(f"{said}{OURS} ")
+    far = rows({OURS: 0.8, SEPARATE: np.full(5, 0.7)}, BRATS)
+    for scores, expected in ((rows(dice, BRATS), SUPPORTED), (far, CONTRADICTED)):
+        judged = found(8, scores, patients(number))
+        assert judged.verdict == (INCONCLUSIVE if said else expected)
+        assert judged.ours.startswith(f"{said}brats, one of the claim's two tasks: ")
+    for left, expected in ((0.2, SUPPORTED), (0.9, CONTRADICTED)):
+        judged = found(14, contrast(flair=left, t2=left, number=number))
+        assert judged.verdict == (INCONCLUSIVE if said else expected)
+        assert judged.ours.startswith(f"{said}contrast flair")
+    assert verdict(4, rows({OURS: 0.5}, BRATS), patients(number)) == NOT_RUN
+
+
+def test_patients_that_nobody_told_and_the_fewest_of_all():
+    dice = rows({SEG: np.full(5, 0.5), AE: 0.6, OURS: 0.8 + 3 * sure(0)}, BRATS)
+    assert found(4, dice).ours.startswith("not comparable, unknown number of training patients")
+    assert verdict(4, dice, patients(285, [AE])) == SUPPORTED
+    assert verdict(4, dice, patients(285, [AE]), patients(2, [SEG])) == INCONCLUSIVE
+
+
+FIVE = np.array([-0.02, -0.01, 0, 0.01, 0.02])  # sd 0.0158
+SD = round(float(FIVE.std(ddof=1)), 6)
+
+
+def gains(simple, hard, large, seg=None):
+    """Gains over AE, whose sd is SD; 48-simple from other seeds."""
+    frames = []
+    for first, task, gain in ((7, MNIST[0], simple), (0, MNIST[1], hard), (0, MNIST[2], large)):
+        frames.append(rows({AE: np.full(5, 0.5), OURS: 0.5 + gain + FIVE}, task, first=first))
+        if seg:
+            frames.append(rows({SEG: np.full(5, 0.3)}, task, first=first))
+    return pd.concat(frames)
+
+
+@pytest.mark.parametrize(
+    ("hard", "large", "expected"),
+    [
+        (0.04 + 2 * SD + 1e-5, 0.2, SUPPORTED),
+        (0.2, 0.04 + 2 * SD + 1e-5, SUPPORTED),
+        (0.04 + 2 * SD - 1e-5, 0.2, INCONCLUSIVE),
+        (0.2, 0.04 + 2 * SD - 1e-5, INCONCLUSIVE),
+        (0.04, 0.04, INCONCLUSIVE),
+        (0.04 - 2 * SD + 1e-5, 0.04, INCONCLUSIVE),
+        (0.04 - 2 * SD - 1e-5, 0.04, CONTRADICTED),
+        (0.2, 0.04 - 2 * SD - 1e-5, CONTRADICTED),
+        (-0.2, 0.2, CONTRADICTED),
+    ],
+)
+def test_claim_05(hard, large, expected):
+    judged = found(5, gains(0.04, hard, large))
+    assert (judged.verdict, judged.n, judged.p) == (expected, 5, None)
+
+
+def test_claim_05_says_what_it_rests_on():
+    assert found(5, gains(0.04, 0.08, 0.081, seg=True)).ours == (
+        f"gain over {AE} 48-simple +0.040 ± 0.016, 48-hard +0.080 ± 0.016, 128 +0.081 ± 0.016; "
+        f"over {SEG} 48-simple +0.240, 48-hard +0.280, 128 +0.281"
+    )
+    without = found(5, gains(0.04, 0.08, 0.081))
+    assert without.ours.endswith(f"over {SEG} 48-simple not run, 48-hard not run, 128 not run")
+    scores = gains(0.04, 0.08, 0.081)
+    two = found(5, scores[scores["task"] != MNIST[2]])
+    assert (two.verdict, two.n) == (NOT_RUN, 0)
+    assert two.ours == (
+        f"no scores of {OURS} (dice_global), {AE} (dice_global) with 128; without it, gain over {AE} "
+        f"48-simple +0.040 ± 0.016, 48-hard +0.080 ± 0.016; over {SEG} 48-simple not run, 48-hard not run"
+    )
+    exact = [rows({AE: np.full(3, 0.5), OURS: np.full(3, 0.5 + gain)}, task) for task, gain in zip(MNIST, (0.1,) * 3)]
+    assert verdict(5, *exact) == INCONCLUSIVE  # intervals that touch
+
+
+@pytest.mark.parametrize(
+    ("d", "expected"),
+    [
+        (np.full(5, 0.03), SUPPORTED),
+        (np.full(5, -0.03), SUPPORTED),
+        (unsure(0.03), SUPPORTED),
+        (unsure(0.0301), INCONCLUSIVE),
+        (0.0304, CONTRADICTED),
+        (-0.0304, CONTRADICTED),
+        (unsure(-0.0301), INCONCLUSIVE),
+    ],
+)
+def test_claim_08(d, expected):
+    values = {OURS: 0.7 + (sure(d) if np.ndim(d) == 0 else d), SEPARATE: np.full(5, 0.7)}
+    simple = found(8, rows(values, "48-simple"), rows({OURS: 0.1, SEPARATE: 0.9}, "48-hard"))
+    assert (simple.verdict, simple.n) == (expected, 5)
+    assert simple.ours.startswith("48-simple, one of the claim's two tasks: ")
+    assert verdict(8, rows(values, BRATS), patients(285)) == expected
+
+
+@pytest.mark.parametrize("skip", [CONCAT, SUM])
+@pytest.mark.parametrize(
+    ("d", "expected"),
+    [
+        (0.1, SUPPORTED),
+        (np.full(5, -0.005), SUPPORTED),
+        (np.array([-0.004, -0.005, -0.005, -0.005, -0.006]), SUPPORTED),
+        (unsure(-0.005), SUPPORTED),
+        (unsure(-0.0051), INCONCLUSIVE),
+        (np.full(5, -0.0051), CONTRADICTED),
+    ],
+)
+def test_claim_09(skip, d, expected):
+    values = dict.fromkeys((CONCAT, SUM), np.full(5, 0.5)) | {OURS: np.full(5, 0.5)}
+    values[skip] = 0.5 - (sure(d) if np.ndim(d) == 0 else d)
+    judged = found(9, rows(values))
+    assert (judged.verdict, judged.n, judged.p) == (expected, 5, None)
+    better = {CONCAT: "Concat", SUM: "Sum"}[skip] if np.ndim(d) == 0 else "neither"
+    assert judged.ours.endswith(f"; better by test than {better}")
+
+
+def test_claim_09_one_far_and_one_sure():
+    """A mean beyond the tolerance that no test finds, beside one within it that is found, is no contradiction."""
+    scores = rows({OURS: np.full(5, 0.5), CONCAT: 0.5 - unsure(-0.006), SUM: np.full(5, 0.504)})
+    assert verdict(9, scores) == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("d", "expected"),
+    [
+        (np.full(5, 0.05), SUPPORTED),
+        (np.full(5, 0.0499), INCONCLUSIVE),
+        (unsure(0.06), INCONCLUSIVE),
+        (unsure(-0.06), INCONCLUSIVE),
+        (-0.01, CONTRADICTED),
+    ],
+)
+def test_claim_10(d, expected):
+    judged = found(10, rows({OURS: 0.5 + (sure(d) if np.ndim(d) == 0 else d), NO_SKIP: np.full(5, 0.5)}))
+    assert (judged.verdict, judged.n) == (expected, 5)
+
+
+@pytest.mark.parametrize("skip", list(SKIPS.values()))
+@pytest.mark.parametrize("than", [SEG, AE])
+@pytest.mark.parametrize(
+    ("d", "expected"),
+    [
+        ((0.009, 0.01, 0.011), SUPPORTED),
+        ((-0.3, 0.0, 0.33), INCONCLUSIVE),
+        ((-0.33, 0.0, 0.3), INCONCLUSIVE),
+        ((-0.009, -0.01, -0.011), CONTRADICTED),
+    ],
+)
+def test_claim_11(skip, than, d, expected):
+    values = {SEG: np.full(3, -0.5), AE: np.full(3, -0.5)} | {than: np.full(3, 0.5)}
+    values |= {row: np.full(3, 0.9) for row in SKIPS.values()} | {skip: 0.5 + np.array(d)}
+    judged = found(11, rows(values))
+    assert (judged.verdict, judged.n) == (expected, 3)
+    assert judged.ours.endswith(f"; {OWN}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, SUPPORTED),
+        ({"simple": np.full(5, 0.7)}, INCONCLUSIVE),  # more than
+        ({"simple": np.full(5, 0.7001)}, SUPPORTED),
+        ({"simple": np.full(5, 0.6999)}, CONTRADICTED),
+        ({"simple": unsure(0.6999, 0.1)}, INCONCLUSIVE),
+        ({"hard": unsure(0.88)}, INCONCLUSIVE),
+        ({"hard": 0.91 + 3 * sure(0)}, CONTRADICTED),
+        ({"hard": unsure(0.92)}, INCONCLUSIVE),
+        ({"dice": (0.5, 0.4999)}, SUPPORTED),
+        ({"dice": (unsure(0.5), 0.49)}, SUPPORTED),  # in the mean
+        ({"dice": (0.5, 0.5)}, INCONCLUSIVE),
+        ({"dice": (unsure(0.5), 0.51)}, INCONCLUSIVE),
+        ({"dice": (0.5, 0.5001)}, CONTRADICTED),
+        ({"share": 0.4001}, SUPPORTED),
+        ({"share": 0.4}, INCONCLUSIVE),
+        ({"share": unsure(0.39)}, INCONCLUSIVE),
+        ({"share": 0.3999}, CONTRADICTED),
+        ({"area": 0.206}, CONTRADICTED),
+    ],
+)
+def test_claim_12(changed, expected):
+    judged = found(12, removal(**changed))
+    assert (judged.verdict, judged.n) == (expected, 5)
+
+
+def test_claim_12_says_what_it_rests_on():
+    assert found(12, removal()).ours == (
+        "48-simple and 48-hard: removed 0.900 and 0.500, residual_dice 0.800 and 0.400, "
+        "residual_share 0.500 and 0.410, mask_share 0.300 and 0.200; removed, 48-simple - 48-hard +0.400 (p 0.031)"
+    )
+
+
+@pytest.mark.parametrize("metric", ["diversity", "entropy"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ((-0.1, -0.2, -0.1), SUPPORTED),
+        ((-0.1, -0.2, 0), INCONCLUSIVE),
+        ((-9, -9, 0.01), INCONCLUSIVE),
+        ((0.1, 0.2, 0), INCONCLUSIVE),
+        ((0.1, 0.2, 0.01), CONTRADICTED),
+    ],
+)
+def test_claim_13(metric, more, expected):
+    judged = found(13, varied(**{metric: more}))
+    assert (judged.verdict, judged.n, judged.p) == (expected, 3, None)
+    assert f"{metric} in {sum(d < 0 for d in more)}" in judged.ours
+    assert judged.ours.endswith(" of 3 seeds; diversity also grows with how much of an image residuals cover")
+
+
+@pytest.mark.parametrize("sequence", ["flair", "t2"])
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        (0.4999, SUPPORTED),
+        (unsure(0.49), SUPPORTED),  # in the mean
+        (0.5, INCONCLUSIVE),  # more than half
+        (unsure(0.51), INCONCLUSIVE),
+        (0.5001, CONTRADICTED),
+    ],
+)
+def test_claim_14(sequence, left, expected):
+    judged = found(14, contrast(**({"flair": 0.1, "t2": 0.1, "t1": 0.9, "t1ce": 0.9} | {sequence: left})))
+    assert (judged.verdict, judged.n) == (expected, 5)
+    assert judged.ours.endswith(", t1 1.000 to 0.900, t1ce 1.000 to 0.900")
+
+
+def test_claim_14_without_all_sequences():
+    for left in (0.1, 0.9):
+        judged = found(14, contrast(flair=left, t1ce=0.3))
+        assert (judged.verdict, judged.n) == (INCONCLUSIVE, 5)
+        assert (
+            judged.ours
+            == f"without T2: contrast flair 1.000 to {left:.3f}, t2 not run, t1 not run, t1ce 1.000 to 0.300"
+        )
+    assert found(14, contrast(flair=0.1, number=2)).ours.startswith("not comparable, 2 training patients: without T2: ")
+    assert verdict(14, contrast(t2=0.1)) == NOT_RUN
+    scores = contrast(flair=0.1, t2=0.1)
+    two = scores["seed"] < 2
+    assert verdict(14, scores[two]) == NOT_RUN
+    assert verdict(14, scores[two | (scores["structure"] != "t2")]) == INCONCLUSIVE
+    assert found(14, scores[(scores["seed"] < 3) | (scores["structure"] != "t2")]).n == 3
+
+
+@pytest.mark.parametrize("task", MNIST[:2])
+@pytest.mark.parametrize(
+    ("d", "expected"),
+    [
+        (np.full(5, 0.02), SUPPORTED),
+        (np.full(5, -0.02), SUPPORTED),
+        (unsure(-0.02), SUPPORTED),
+        (unsure(0.0201), INCONCLUSIVE),
+        (np.full(5, 0.0201), CONTRADICTED),
+        (np.full(5, -0.0201), CONTRADICTED),
+    ],
+)
+def test_claim_15(task, d, expected):
+    gain = {t: np.zeros(5) for t in MNIST[:2]} | {task: d}
+    judged = found(15, *(rows({OURS: 0.5 + of, NO_CYCLE: np.full(5, 0.5)}, t) for t, of in gain.items()))
+    assert (judged.verdict, judged.n) == (expected, 5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changed", "expected"),
+    [
+        ("steps_to_90", {NO_SKIP: [501, 900, 900]}, SUPPORTED),
+        ("steps_to_90", {NO_SKIP: [500, 900, 900]}, INCONCLUSIVE),
+        ("steps_to_90", {NO_SKIP: [499, 900, 900]}, INCONCLUSIVE),
+        ("steps_to_90", {NO_SKIP: [499, 400, 400]}, CONTRADICTED),
+        ("steps_to_90", {CONCAT: [9999] * 3, SUM: [9999] * 3}, SUPPORTED),  # not compared
+        ("reconstruction", {NO_SKIP: [0.021] * 3}, SUPPORTED),
+        ("reconstruction", {NO_SKIP: [0.02] * 3}, INCONCLUSIVE),
+        ("reconstruction", {NO_SKIP: [0.019] * 3}, CONTRADICTED),
+        ("removed", {SUM: [0.79] * 3}, SUPPORTED),
+        ("removed", {SUM: [0.79, 0.79, 0.8]}, INCONCLUSIVE),
+        ("removed", {SUM: [0.81] * 3}, CONTRADICTED),  # above Compress, though below Concat
+        ("removed", {CONCAT: [0.2] * 3}, CONTRADICTED),
+        ("removed", {NO_SKIP: [0.1] * 3}, SUPPORTED),
+    ],
+)
+def test_claim_16(metric, changed, expected):
+    judged = found(16, speed(**{metric: changed}))
+    whole = CONTRADICTED if expected == CONTRADICTED else INCONCLUSIVE  # time is not among the scores
+    assert (judged.verdict, judged.n, judged.p) == (whole, 3, None)
+    part = next(part for part in judged.ours.split("; ") if metric in part)
+    assert f" {expected} (" in part
+
+
+def test_claim_16_says_its_parts():
+    assert found(16, speed(reconstruction={NO_SKIP: [0.02] * 3}, removed={SUM: [0.9] * 3})).ours == (
+        "skips speed training supported (steps_to_90: Compress 500, No skip 900); "
+        "skips better images inconclusive (reconstruction: Compress 0.02, No skip 0.02); "
+        "summation hinders translation contradicted (removed: Compress 0.8, Concat 0.85, Sum 0.9); "
+        "concatenation costs time not run (runs share a machine; make bench, case J, times steps)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(0.01, SUPPORTED), (unsure(0.01), INCONCLUSIVE), (unsure(-0.01), INCONCLUSIVE), (-0.01, CONTRADICTED)],
+)
+def test_claim_17(gain, expected):
+    for task in MNIST:
+        whole = found(17, *(digits(t, gain if t == task else 0.3) for t in MNIST))
+        assert (whole.verdict, whole.n) == (expected, 5)
+    alone = found(17, digits("128", gain))
+    assert alone.verdict == expected
+    assert alone.ours.startswith("partial, 1 of 3 tasks: 128 ")
+
+
+def test_claim_17_says_what_stands_beside():
+    judged = found(17, digits("128", 0.2), digits("48-hard", 0.2)[lambda s: s["seed"] < 2])
+    assert judged.ours == (
+        f"partial, 1 of 3 tasks: 128 digits 0-8 over {SEG} +0.200 (p 0.031), beside it "
+        f"digits 0-8 over {AE} +0.100, digit 9 over {SEG} +0.300, digit 9 over {AE} +0.200"
+    )
+    only = digits("128", 0.2)[lambda s: (s["method"] != AE) & (s["structure"] == "digits 0-8")]
+    assert found(17, only).verdict == SUPPORTED
+    assert found(17, only).ours.count("not run") == 3
+    assert not found(17, digits("48-simple", 0.2), digits("48-hard", 0.2), digits("128", 0.2)).ours.startswith(
+        "partial"
+    )
+    few = found(17, digits("48-hard", 0.2)[lambda s: s["seed"] < 2])
+    assert few.ours.startswith(f"2 of 3 seeds with {OURS} and {SEG} on 48-hard: ")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("method", "task", "edge"),
+    [
+        (SEG, "48-hard", 0.03),  # 3 x 0.01
+        (AE, "128", 0.06),  # 3 x 0.02
+        (OURS, "128", 0.03),
+        (SEPARATE, "48-simple", 0.06),
+        (SEPARATE, "128", 0.03),  # sd 0
+        (CONCAT, "48-hard", 0.03),
+        (SUM, "48-hard", 0.03),
+    ],
+)
+def test_claim_18_a_cell(sign, method, task, edge):
+    for beyond, agree in ((-0.0001, 16), (0, 16), (0.0001, 15)):
+        judged = found(18, table({(method, task): sign * (edge + beyond)}), full())
+        assert judged.ours.startswith(f"at the full schedule, of 16 cells here, {agree} of 16 agree: ")
+        assert (judged.verdict, judged.n) == (SUPPORTED, 16)
+
+
+def test_claim_18_proposed_is_two_cells():
+    judged = found(18, table({(OURS, "48-hard"): 0.2}), full())
+    assert "14 of 16 agree" in judged.ours
+    assert "48-hard Proposed 0.770 (0.57)" in judged.ours
+    assert "48-hard Compress 0.770 (0.57)" in judged.ours
+
+
+CELLS = [(method, task) for task in ("48-simple", "128") for method in TABLE_1A] + [(SUM, "48-hard"), (AE, "48-hard")]
+
+
+@pytest.mark.parametrize(("off", "expected"), [(3, SUPPORTED), (4, INCONCLUSIVE), (8, INCONCLUSIVE), (9, CONTRADICTED)])
+def test_claim_18_shares(off, expected):
+    """13 of 16 are 81 %; 9 of 16 are more than half."""
+    assert verdict(18, table(dict.fromkeys(CELLS[:off], 0.3)), full()) == expected
+
+
+def test_claim_18_cells_that_were_not_run_decide_nothing():
+    judged = found(18, table(tasks=["48-hard"]), full())
+    assert (judged.verdict, judged.n) == (INCONCLUSIVE, 8)
+    assert judged.ours.startswith("at the full schedule, of 16 cells here, 8 of 8 agree: ")
+    assert verdict(18, table(tasks=MNIST[:2]), full()) == INCONCLUSIVE  # 12 of 16 agree
+    off = dict.fromkeys(((m, t) for m in TABLE_1A for t in ("48-simple", "128")), 0.3)
+    assert verdict(18, table(off, tasks=["48-simple", "128"]), full()) == INCONCLUSIVE  # 8 disagree
+
+
+@pytest.mark.parametrize("options", [{"steps": 8924}, {"width": 8}, {"metric": "epochs"}, {"n": 2}])
+def test_claim_18_needs_the_full_schedule(options):
+    judged = found(18, table(), full(**options))
+    assert (judged.verdict, judged.n) == (NOT_RUN, 16)
+    assert judged.ours.startswith(
+        "decimals are judged at the paper's schedule only, with 3 seeds of a cell; without that, 16 of 16 agree: "
+        "48-simple Only segmentation 0.610 (0.61), 48-hard Only segmentation 0.360 (0.36), "
+    )
+    one = found(18, table(n=1, tasks=["128"])[lambda s: s["method"] == AE])
+    assert (one.verdict, one.n) == (NOT_RUN, 1)
+    assert one.ours.endswith("without that, 1 of 1 agree: 128 AE baseline 0.560 (0.57)")
+
+
+@pytest.mark.parametrize("method", list(TABLE_1A))
+def test_claim_18_epochs_of_only_segmentation_are_short(method):
+    """300 epochs of 595 images, 20 a step, where the others have 59,500."""
+    others = [f[(f["task"] != "128") | (f["method"] != method)] for f in (table(), full())]
+    one = table(tasks=["128"]).query("method == @method")
+    for steps in (8924, 8925, 892499, 892500):
+        judged = found(18, *others, one, schedule("128", [method], steps))
+        assert judged.n == 15 + (steps >= (8925 if method == SEG else 892500))
+
+
+def test_claim_18_longer_is_full_and_short_runs_stay_out():
+    assert verdict(18, table(), full(steps=10**6)) == SUPPORTED
+    whole = found(18, table(), full())
+    short = rows({method: np.full(4, 0.0) for method in TABLE_1A}, "128", first=10)
+    assert found(18, table(), full(), short) == whole
+    assert found(18, table(), full(), short, schedule("128", TABLE_1A, 10, n=4, first=10)) == whole
+
+
+def test_claim_18_on_brats():
+    dice = table(tasks=[BRATS])
+    told = [schedule(BRATS, TABLE_1A, 500, metric="epochs"), patients(285)]
+    assert (verdict(18, dice, *told), found(18, dice, *told).n) == (SUPPORTED, 4)
+    assert "4 of 4 agree: brats Only segmentation 0.690 (0.69)" in found(18, dice, *told).ours
+    for method, edge in zip(TABLE_1A, (0.12, 0.06, 0.06, 0.09)):
+        assert verdict(18, table({(method, BRATS): -edge}, [BRATS]), *told) == SUPPORTED
+        assert verdict(18, table({(method, BRATS): -edge - 0.0001}, [BRATS]), *told) == INCONCLUSIVE
+    for n, expected in ((2, INCONCLUSIVE), (3, CONTRADICTED)):
+        assert verdict(18, table({(m, BRATS): 0.2 for m in list(TABLE_1A)[:n]}, [BRATS]), *told) == expected
+    assert verdict(18, dice, schedule(BRATS, TABLE_1A, 499, metric="epochs"), patients(285)) == NOT_RUN
+    assert verdict(18, dice, told[0], patients(19)) == NOT_RUN
+    assert verdict(18, dice, schedule(BRATS, TABLE_1A, 10**7), patients(285)) == NOT_RUN
