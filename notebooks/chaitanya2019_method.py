@@ -39,7 +39,7 @@ import torch
 from fewlabels import plots
 from fewlabels.data import acdc
 from fewlabels.engine import params
-from fewlabels.engine.training import Shuffled
+from fewlabels.engine.training import Batches, Shuffled
 from fewlabels.models.generators import Z
 from fewlabels.papers.chaitanya2019 import acdc as experiment
 from fewlabels.papers.chaitanya2019 import rows as rows
@@ -71,16 +71,17 @@ figure = plots.pictures(cohort.images[labelled[:12], 0], cohort.labels[labelled[
 # %%
 torch.manual_seed(seed)
 method = rows.task_driven(config, "GD", "", "cpu")
-samplers = [Shuffled(len(labelled), config.batch_size), Shuffled(len(everyone), config.batch_size)]
 
 
-def next_batch():
-    chosen, others = labelled[next(samplers[0])], everyone[next(samplers[1])]
-    return {"images": cohort.images[chosen], "labels": cohort.labels[chosen], "real": cohort.images[others]}
+def batches():
+    """Labelled images and as many of all images, anew from the start."""
+    make = lambda i, j: {"images": cohort.images[i], "labels": cohort.labels[i], "real": cohort.images[j]}  # noqa: E731
+    return Batches(make, *(Shuffled(pool, config.batch_size) for pool in (labelled, everyone)))
 
 
-batch = next_batch()
-loss_task, loss_adv, loss_big, x_g = method.losses(batch["images"], batch["labels"], batch["real"])
+batch = next(batches())
+a, z = method.draw(batch["images"])
+loss_task, loss_adv, loss_big, x_g = method.losses(batch["images"], batch["labels"], batch["real"], a, z)
 total = loss_task + config.lambda_adv * loss_adv + config.lambda_big * loss_big
 print(f"L_S = {float(loss_task):.3f}, -log D = {float(loss_adv):.3f}, L_big = {float(loss_big):.2f} px of 224; "
       f"Eq. 4: {float(total):.3f}; Eq. 6: {float(method.loss_D(x_g, batch['real'])):.3f}")  # fmt: skip
@@ -95,7 +96,7 @@ for name in rows.GENERATORS:
     for variant in ("", "no task gradient"):
         torch.manual_seed(seed)
         method = rows.task_driven(config, name, variant, "cpu")
-        terms = method.losses(batch["images"], batch["labels"], batch["real"])[:3]
+        terms = method.losses(batch["images"], batch["labels"], batch["real"], *method.draw(batch["images"]))[:3]
         for term, loss in zip(("L_S", "adversarial", "L_big"), terms, strict=True):
             gradient = torch.autograd.grad(loss, [*method.G.parameters()], retain_graph=True, allow_unused=True)
             norm = sum(float(g.square().sum()) for g in gradient if g is not None) ** 0.5
@@ -113,9 +114,9 @@ for name in rows.GENERATORS:
     for variant in ("", "no task gradient"):
         torch.manual_seed(seed)
         method = rows.task_driven(config, name, variant, "cpu")
-        samplers = [Shuffled(len(labelled), config.batch_size), Shuffled(len(everyone), config.batch_size)]
+        drawn = batches()
         title = {"GD": "G_V", "GI": "G_I"}[name] + (f", {variant}" if variant else "")
-        curves[title] = pd.DataFrame([method.training_step(next_batch()) for _ in range(steps)]).astype(float)
+        curves[title] = pd.DataFrame([method.training_step(next(drawn)) for _ in range(steps)]).astype(float)
         trained[title] = method
 
 # %%

@@ -40,7 +40,7 @@ import torch.nn.functional as F
 
 from fewlabels import plots
 from fewlabels.engine import params
-from fewlabels.engine.training import Shuffled
+from fewlabels.engine.training import Batches, Shuffled
 from fewlabels.methods.adversarial import in_pixels, roughness
 from fewlabels.models.auxbn import AuxiliaryBatchNorm
 from fewlabels.papers.gao2021 import challenge, isic_rows
@@ -116,17 +116,13 @@ for of_kind, G in zip(
 # batch. The first term's sign is reversed on its way from T: T descends on it, the generators climb.
 
 # %%
-samplers = [Shuffled(len(index), 32), Shuffled(len(index), 24)]
-
-
-def next_batch():
-    chosen, real = index[next(samplers[0])], index[next(samplers[1])]
-    return {"images": cohort.images[chosen], "labels": cohort.labels[chosen], "real": cohort.images[real]}
-
-
+batches = Batches(
+    lambda i, j: {"images": cohort.images[i], "labels": cohort.labels[i], "real": cohort.images[j]},
+    Shuffled(index, 32), Shuffled(index, 24),
+)  # fmt: skip
 for _ in range(20):
-    method.training_step(next_batch())
-batch, found = next_batch(), []
+    method.training_step(next(batches))
+batch, found = next(batches), []
 for k, G in enumerate(method.G):
     part = slice(8 * (k + 1), 8 * (k + 2))
     x_hat, targets, reg, _ = method.augment(G, batch["images"][part], batch["labels"][part])
@@ -166,7 +162,7 @@ method = isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy,
 lesion, kinds = cohort.images[shown[3:4]], [G.kind for G in method.G]
 made, history = {kind: [] for kind in kinds}, []
 for step in range(1, steps + 1):
-    losses = method.training_step(next_batch())
+    losses = method.training_step(next(batches))
     if step % (steps // snapshots) == 0:
         with torch.random.fork_rng():
             torch.manual_seed(1)

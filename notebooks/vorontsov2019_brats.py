@@ -39,7 +39,7 @@ from fewlabels import plots
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.papers.vorontsov2019 import brats as experiment
-from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import figures
 from fewlabels.papers.vorontsov2019 import training as training
 
 # %% tags=["parameters"]
@@ -95,10 +95,10 @@ pd.DataFrame(counts).T.style.set_uuid("parts").set_caption("half-slices in each 
 d, window = parts["train"], {"cmap": "gray", "vmin": -0.6, "vmax": 0.6}
 some = torch.linspace(0, len(d.presence) - 1, 8).long()
 images = {f"P, {name}": (d.presence[some, i], window) for i, name in enumerate(sequences)}
-images["mask"] = (d.masks[some], plots_translation.GREY)
+images["mask"] = (d.masks[some], figures.GREY)
 some = torch.linspace(0, len(d.absence) - 1, 8).long()
 images |= {f"A, {name}": (d.absence[some, i], window) for i, name in enumerate(sequences)}
-figure = plots_translation.rows(images, title=cohort.meta["data"])
+figure = figures.rows(images, title=cohort.meta["data"])
 with whole(folder / ("pictures" if real else "") / "figure_data.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -110,7 +110,7 @@ with whole(folder / ("pictures" if real else "") / "figure_data.png") as tempora
 torch.manual_seed(0)
 one = d.presence[len(d.presence) // 2][None].repeat(8, 1, 1, 1)
 x, y = experiment.augmented(one, d.masks[len(d.presence) // 2][None].repeat(8, 1, 1))
-figure = plots_translation.rows({sequences[0]: (x[:, 0], window), "mask": (y, plots_translation.GREY)})
+figure = figures.rows({sequences[0]: (x[:, 0], window), "mask": (y, figures.GREY)})
 
 # %% [markdown]
 # ## What the paper and its code leave open
@@ -158,7 +158,7 @@ records = sweep.records(experiment, config, folder)
 histories = {}
 for run, record in records.items():
     histories.setdefault((run.method, run.task), []).append(record["history"])
-figure = plots_translation.validation_curves(histories, title)
+figure = figures.validation_curves(histories, title)
 with whole(folder / "figure_curves.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -180,10 +180,10 @@ if network is not None:
         made, p = training.translated(method, x_P, x_A, 0), method.predict(x_P)[0]
         channels = {name: t[0][:, None] for name, t in made.items() if name[:2] in ("x_", "D_")}
         every = (len(sequences), -1, -1)
-        images = plots_translation.translations(
+        images = figures.translations(
             channels, p.expand(*every), x_P[0][:, None], x_A[0][:, None], d.masks[i : i + 1].expand(*every), window
         )
-        figure = plots_translation.rows(images, sequences, size=1.2, title=cohort.meta["data"])
+        figure = figures.rows(images, sequences, size=1.2, title=cohort.meta["data"])
         with whole(folder / ("pictures" if real else "") / f"figure8_{i}.png") as temporary:
             figure.savefig(temporary, format="png")
 

@@ -41,12 +41,11 @@ import torch
 
 from fewlabels import plots
 from fewlabels.engine import params
-from fewlabels.engine.training import Shuffled
 from fewlabels.losses import soft_dice_loss
-from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import figures
 from fewlabels.papers.vorontsov2019 import mnist as experiment
+from fewlabels.papers.vorontsov2019 import rows
 from fewlabels.papers.vorontsov2019 import training as training
-from fewlabels.papers.vorontsov2019.rows import Batches
 from fewlabels.paths import CHECKOUT
 from fewlabels.scores import metrics
 
@@ -66,8 +65,8 @@ with tempfile.TemporaryDirectory() as folder:
     parts = experiment.parts_of(config, "48-simple", cohort, folder)
 train, test = parts["train"], parts["test"]
 x_P, x_A, y = test.presence[:8], test.absence[:8], test.masks[:8]
-grey = plots_translation.GREY
-figure = plots_translation.rows({"P": (x_P[:, 0], grey), "mask": (y, grey), "A": (x_A[:, 0], grey)})
+grey = figures.GREY
+figure = figures.rows({"P": (x_P[:, 0], grey), "mask": (y, grey), "A": (x_A[:, 0], grey)})
 
 # %% [markdown]
 # ## The networks
@@ -122,17 +121,17 @@ pd.Series(norms).unstack().style.set_uuid("norms").format(precision=3)
 # so few steps the digit is only partly taken out; `vorontsov2019_mnist` shows what longer training makes of it.
 
 # %%
-batches = Batches(config, run.method, train, Shuffled)
+batches = rows.batches(config, run.method, train)
 history, pictures = [], {}
 for step in range(1, steps + 1):
-    found = method.training_step(batches())
+    found = method.training_step(next(batches))
     history.append({"step": step} | {name: float(value) for name, value in found.items()})
     if step % (steps // snapshots) == 0:
         now = training.translated(method, x_P, x_A, seed)
         pictures[f"x_PA, step {step}"] = (now["x_PA"][:, 0], grey)
-        pictures[f"residual, step {step}"] = (now["D_PA"][:, 0], plots_translation.SIGNED)
+        pictures[f"residual, step {step}"] = (now["D_PA"][:, 0], figures.SIGNED)
         pictures[f"y_seg, step {step}"] = (method.predict(x_P)[:, 0], grey)
-figure = plots_translation.rows({"x_P": (x_P[:, 0], grey)} | pictures | {"mask": (y, grey)}, size=0.75)
+figure = figures.rows({"x_P": (x_P[:, 0], grey)} | pictures | {"mask": (y, grey)}, size=0.75)
 
 # %% [markdown]
 # The losses, means over ten steps, without their $\lambda$: the masks' (Eq. 8), three of reconstruction (Eq. 9 to 11),
@@ -163,10 +162,10 @@ plots.sns.despine(figure)
 
 # %%
 made, p = training.translated(method, x_P, x_A, seed), method.predict(x_P)
-shown = plots_translation.translations(made, p, x_P, x_A, y)
+shown = figures.translations(made, p, x_P, x_A, y)
 shown["x_PP"] = (made["x_PP"][:, 0], grey)
 order = ["input (P)", "translated (A)", "residual", "x_PP", "segmentation", "truth"]
-figure = plots_translation.rows({name: shown[name] for name in order})
+figure = figures.rows({name: shown[name] for name in order})
 
 # %% [markdown]
 # ## Absence to presence: what u does
@@ -177,10 +176,10 @@ figure = plots_translation.rows({name: shown[name] for name in order})
 # %%
 one = x_A[:1].expand(8, -1, -1, -1)
 made = training.translated(method, x_P, one, seed)
-figure = plots_translation.rows({
+figure = figures.rows({
     "x_A": (one[:, 0], grey),
     "x_AP": (made["x_AP"][:, 0], grey),
-    "residual": (made["D_AP"][:, 0], plots_translation.SIGNED),
+    "residual": (made["D_AP"][:, 0], figures.SIGNED),
 })  # fmt: skip
 
 # %%

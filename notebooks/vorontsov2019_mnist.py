@@ -40,7 +40,7 @@ from IPython.display import Markdown, display
 from fewlabels import plots
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
-from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import figures
 from fewlabels.papers.vorontsov2019 import mnist as experiment
 from fewlabels.papers.vorontsov2019 import training as training
 
@@ -103,9 +103,9 @@ pd.DataFrame(counts).T.style.set_uuid("parts").set_caption("images in each domai
 # %%
 for task in shown:
     d = parts[task]["test"]
-    images = {"P": (d.presence[:8, 0], plots_translation.GREY), "mask": (d.masks[:8], plots_translation.GREY)}
-    images["A"] = (d.absence[:8, 0], plots_translation.GREY)
-    figure = plots_translation.rows(images, title=f"{task} ({cohort.meta['data']})")
+    images = {"P": (d.presence[:8, 0], figures.GREY), "mask": (d.masks[:8], figures.GREY)}
+    images["A"] = (d.absence[:8, 0], figures.GREY)
+    figure = figures.rows(images, title=f"{task} ({cohort.meta['data']})")
     with whole(folder / ("pictures" if real else "") / f"figure6_{task}.png") as temporary:
         figure.savefig(temporary, format="png")
 
@@ -155,7 +155,7 @@ records = sweep.records(experiment, config, folder)
 histories = {}
 for run, record in records.items():
     histories.setdefault((run.method, run.task), []).append(record["history"])
-figure = plots_translation.validation_curves(histories, title)
+figure = figures.validation_curves(histories, title)
 with whole(folder / "figure_curves.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -176,8 +176,8 @@ for task in shown:
     d = parts[task]["test"]
     x_P, x_A = d.presence[:8], d.absence[:8]
     made, p = training.translated(method, x_P, x_A, 0), method.predict(x_P)
-    figure = plots_translation.rows(
-        plots_translation.translations(made, p, x_P, x_A, d.masks[:8]), title=f"{task} ({cohort.meta['data']})"
+    figure = figures.rows(
+        figures.translations(made, p, x_P, x_A, d.masks[:8]), title=f"{task} ({cohort.meta['data']})"
     )
     with whole(folder / ("pictures" if real else "") / f"figure7_{task}.png") as temporary:
         figure.savefig(temporary, format="png")

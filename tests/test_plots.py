@@ -7,7 +7,7 @@ import pytest
 from fewlabels import plots
 from fewlabels.bench import report
 from fewlabels.bench.timing import COLUMNS, MEASURED
-from fewlabels.papers.vorontsov2019 import figures as plots_translation
+from fewlabels.papers.vorontsov2019 import figures
 
 METRICS = ("miou", "validation_miou", "folding", "excluded")
 
@@ -60,22 +60,22 @@ def test_lines_of_amplitudes_lie_beside_one_another():
 
 def test_residuals_have_one_range_and_a_colour_bar():
     small, smaller = np.full((2, 8, 8), -0.2), np.full((2, 8, 8), 0.1)
-    signed, grey = plots_translation.SIGNED, plots_translation.GREY
-    figure = plots_translation.rows({"x": (small, grey), "a": (small, signed), "b": (smaller, signed)})
+    signed, grey = figures.SIGNED, figures.GREY
+    figure = figures.rows({"x": (small, grey), "a": (small, signed), "b": (smaller, signed)})
     *pictures, bar = figure.axes
     limits = [axis.images[0].get_clim() for axis in pictures]
     assert np.allclose(limits[2:], (-0.2, 0.2))
     assert limits[:2] == [(0, 1)] * 2
     assert bar.get_ylabel()
-    assert len(plots_translation.rows({"x": (small, grey)}).axes) == 2  # no bar
+    assert len(figures.rows({"x": (small, grey)}).axes) == 2  # no bar
 
 
 @pytest.mark.parametrize("titles", [None, ["a", "b"]])
 @pytest.mark.parametrize("size", [(8, 8), (16, 8), (8, 24)], ids=str)
 def test_pictures_in_rows_are_as_large_as_asked_and_one_gap_apart(size, titles):
     pictures = np.zeros((2, *size))
-    looks = {"a": (pictures, plots_translation.GREY), "b": (pictures, plots_translation.SIGNED)}
-    figure = plots_translation.rows(looks, titles, size=1.0)
+    looks = {"a": (pictures, figures.GREY), "b": (pictures, figures.SIGNED)}
+    figure = figures.rows(looks, titles, size=1.0)
     figure.draw_without_rendering()
     *axes, bar = [axis.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for axis in figure.axes]
     height, width = np.array(size) / max(size)
@@ -86,7 +86,7 @@ def test_pictures_in_rows_are_as_large_as_asked_and_one_gap_apart(size, titles):
 
 def test_validation_curves_are_means_with_the_range_of_runs():
     runs = [[{"step": s, "validation": 10.0 * s + d} for s in (1, 2)] for d in (0, 2, 7)]
-    figure = plots_translation.validation_curves({("a", "x"): runs, ("b", "x"): runs[:1], ("b", "y"): runs[1:2]})
+    figure = figures.validation_curves({("a", "x"): runs, ("b", "x"): runs[:1], ("b", "y"): runs[1:2]})
     x, y = figure.axes
     assert [axis.get_title() for axis in (x, y)] == ["x", "y"]
     assert np.allclose(x.lines[0].get_xydata(), [(1, 0.13), (2, 0.23)])

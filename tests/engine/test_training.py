@@ -8,7 +8,7 @@ import torch
 from helpers import same
 from torch import nn
 
-from fewlabels.engine.training import Diverged, Shuffled, Stopped, fit
+from fewlabels.engine.training import Batches, Diverged, Shuffled, Stopped, fit
 
 STEPS, EVERY = 20, 4
 
@@ -52,11 +52,11 @@ class Training:
         data = torch.Generator().manual_seed(3)
         self.x, self.y = torch.randn(11, 5, generator=data), torch.randn(11, 1, generator=data)
         self.method, self.folder = Regression(optimiser), folder
-        self.samplers = [Shuffled(11, 4), Shuffled(7, 2)]
+        self.batches = Batches(self.batch_of, Shuffled(11, 4), Shuffled(7, 2))
         self.scores, self.weights = scores and iter(scores), []
 
-    def next_batch(self):
-        chosen = torch.cat([next(sampler) for sampler in self.samplers])
+    def batch_of(self, *indices):
+        chosen = torch.cat(indices)
         return self.x[chosen], self.y[chosen]
 
     def validate(self):
@@ -69,7 +69,7 @@ class Training:
 
     def fit(self, **options):
         options = {"steps": STEPS, "every": EVERY, "seed": 5} | options
-        return fit(self.method, self.samplers, self.next_batch, self.validate, folder=self.folder, **options)
+        return fit(self.method, self.batches, self.validate, folder=self.folder, **options)
 
 
 def last_state(folder):
@@ -136,15 +136,15 @@ def test_what_is_saved_holds_all_that_decides_the_next_step(tmp_path):
     """Each part is needed: with any one of them left out of the saved state, the resumed run ends elsewhere."""
     whole = Training(tmp_path / "whole")
     whole.fit()
-    for part in ("rng", "samplers", "optimiser", "network"):
+    for part in ("rng", "batches", "optimiser", "network"):
         training, asked = Training(tmp_path / part), []
         with pytest.raises(Stopped):
             training.fit(stop=lambda asked=asked: asked.append(1) or len(asked) == 3)
         state, fresh = last_state(training.folder), Training(tmp_path / "unused")
         if part == "rng":
             state["rng"] = torch.Generator().manual_seed(1).get_state()
-        elif part == "samplers":
-            state["samplers"] = [sampler.state_dict() for sampler in fresh.samplers]
+        elif part == "batches":
+            state["batches"] = fresh.batches.state_dict()
         else:
             state["method"][part] = fresh.method.state_dict()[part]
         torch.save(state, training.folder / "last.pt")

@@ -17,7 +17,7 @@ from fewlabels.losses import weighted_cross_entropy
 from fewlabels.methods.augmented_training import Augmentation, AugmentedTraining
 from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.discriminators import Discriminator
-from fewlabels.models.generators import Generator
+from fewlabels.models.generators import Generator, Z
 from fewlabels.models.unet import BilinearUNet
 from fewlabels.papers.chaitanya2019.realism import realism_auc
 from fewlabels.warps import transform_labels
@@ -218,7 +218,7 @@ def test_the_losses_are_those_of_equations_4_to_6(kind, n, unit):
     expected = [loss.item() for loss in equations(S, G, D, kind, x, y, real, a, z, unit)]
     z_of(1, n)
     method = method_of([S, G, D], kind, unit=unit)
-    *losses, x_g = method.losses(x, y, real)
+    *losses, x_g = method.losses(x, y, real, *method.draw(x))
     assert [loss.item() for loss in losses] == pytest.approx(expected[:3], abs=1e-6)
     assert not x_g.requires_grad
     assert close(x_g, generated(G, kind, x, y, a, z, unit)[0], 1e-9)
@@ -237,7 +237,7 @@ def test_the_adversarial_terms_by_hand():
     zero = torch.zeros(2, 1, *SIZE).double()
     G = Fixed(torch.full((1, 1, *SIZE), 0.7, dtype=torch.double))
     method = method_of([S, G, mean_with_weight(mean)], "intensity")
-    _, adv, big, _ = method.losses(zero, torch.zeros(2, *SIZE, dtype=torch.long), real)
+    _, adv, big, _ = method.losses(zero, torch.zeros(2, *SIZE, dtype=torch.long), real, *method.draw(zero))
     assert adv.item() == pytest.approx(np.log(1 + np.exp(-0.7)), abs=1e-12)
     assert big.item() == pytest.approx(-0.7, abs=1e-12)
 
@@ -254,7 +254,7 @@ def test_logits_that_are_large_do_not_overflow():
         D[3].weight.mul_(1e4)
     x, y, real = batch()
     method = method_of([S, G, D], "intensity")
-    *losses, x_g = method.losses(x, y, real)
+    *losses, x_g = method.losses(x, y, real, *method.draw(x))
     assert all(torch.isfinite(loss) for loss in (*losses, method.loss_D(x_g, real)))
 
 
@@ -313,7 +313,7 @@ def test_the_task_has_a_gradient_in_every_weight_of_a_generator(kind):
     method = small_method(kind)
     b = small_batch()
     torch.manual_seed(0)
-    loss_task, *_ = method.losses(b["images"], b["labels"], b["real"])
+    loss_task, *_ = method.losses(b["images"], b["labels"], b["real"], *method.draw(b["images"]))
     gradients = torch.autograd.grad(loss_task, [*method.G.parameters()])
     without = [name for name, g in zip(dict(method.G.named_parameters()), gradients, strict=True) if not g.any()]
     assert without == []
@@ -324,7 +324,7 @@ def test_the_task_has_a_gradient_in_every_weight_of_a_generator(kind):
 def test_without_a_task_gradient_it_has_none(kind):
     method = small_method(kind, task_gradient=False)
     b = small_batch()
-    loss_task, adv, big, _ = method.losses(b["images"], b["labels"], b["real"])
+    loss_task, adv, big, _ = method.losses(b["images"], b["labels"], b["real"], *method.draw(b["images"]))
     G = [*method.G.parameters()]
     assert torch.autograd.grad(loss_task, G, allow_unused=True, retain_graph=True) == (None,) * len(G)
     assert all(g.any() for g in torch.autograd.grad(loss_task, [*method.S.parameters()], retain_graph=True))
@@ -521,7 +521,7 @@ def test_a_deformed_image_is_the_original_warped_once(unit):
     S, _, D = networks("deformation")
     G = Recorder(Fixed(v / unit))
     method = method_of([S, G, D], "deformation", unit=unit)
-    x_g, y_g, field = method.generate(x, y, a)
+    x_g, y_g, field = method.generate(x, y, a, torch.randn(len(x), Z))
     assert torch.equal(field, (v / unit).expand(3, -1, -1, -1))
     outside, twice = 0, 0
     for i in range(3):
@@ -544,7 +544,7 @@ def test_an_intensity_is_added_to_the_affine_image_and_its_labels_are_only_affin
     delta = torch.linspace(-1, 1, SIZE[0] * SIZE[1]).reshape(1, 1, *SIZE).double()
     S, _, D = networks("intensity")
     G = Recorder(Fixed(delta))
-    x_g, y_g, field = method_of([S, G, D], "intensity", unit=0.3).generate(x, y, a)
+    x_g, y_g, field = method_of([S, G, D], "intensity", unit=0.3).generate(x, y, a, torch.randn(len(x), Z))
     assert torch.equal(field, delta.expand(3, -1, -1, -1))
     still = np.zeros((2, *SIZE))
     for i in range(3):
@@ -563,7 +563,7 @@ def test_every_image_and_call_has_a_z_of_its_own_from_torchs_dice(kind):
     x, y, _ = batch(4)
     z_of(0, 4)
     for _ in range(200):
-        method.generate(x, y, drawing()(4))
+        method.generate(x, y, *method.draw(x))
     z = torch.stack([z for _, z in G.seen]).flatten(0, 1).double()
     assert len(z.unique(dim=0)) == 800
     assert stats.kstest(z.flatten().numpy()[::7], stats.norm.cdf).pvalue > 1e-3
@@ -631,7 +631,7 @@ def test_volumes(kind):
     D = nn.Sequential(nn.Flatten(), nn.Linear(8 * 6 * 5, 1), nn.Flatten(0)).double()
     draw = lambda n: a[:n].clone()  # noqa: E731
     method = method_of([S, Fixed(field), D], kind, draw_affine=draw, unit=0.5)
-    x_g, y_g, _ = method.generate(x[:4], y, a)
+    x_g, y_g, _ = method.generate(x[:4], y, a, torch.randn(4, Z))
     for i in range(4):
         at = np.indices(size) + a[i].numpy() + (0.5 * field[0].numpy() if kind == "deformation" else 0)
         inside = np.all([(c >= 0) & (c <= n - 1) for c, n in zip(at, size)], axis=0)

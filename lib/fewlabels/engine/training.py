@@ -4,10 +4,14 @@ import copy
 import hashlib
 import io
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from fewlabels.engine.protocols import Method
 from fewlabels.files import locked, whole
 
 
@@ -20,22 +24,47 @@ class Stopped(RuntimeError):
 
 
 class Shuffled:
-    """Endless random batches of indices 0..n-1, each index once before any comes again. Uses torch's global RNG."""
+    """Endless random batches of `size` members of a pool, each once before any comes again. Uses torch's global RNG.
 
-    def __init__(self, n, size):
-        self.n, self.size, self.queue = n, size, torch.empty(0, dtype=torch.long)
+    pool  indices `(n,)`, or n for 0..n-1
+    """
 
-    def __next__(self):
+    def __init__(self, pool: torch.Tensor | int, size: int):
+        self.pool = torch.arange(pool) if isinstance(pool, int) else pool
+        self.size, self.queue = size, torch.empty(0, dtype=torch.long)
+
+    def __next__(self) -> torch.Tensor:
         while len(self.queue) < self.size:
-            self.queue = torch.cat([self.queue, torch.randperm(self.n)])
+            self.queue = torch.cat([self.queue, torch.randperm(len(self.pool))])
         batch, self.queue = self.queue[: self.size], self.queue[self.size :]
-        return batch
+        return self.pool[batch]
 
     def state_dict(self):
         return {"queue": self.queue}
 
     def load_state_dict(self, state):
         self.queue = state["queue"]
+
+
+class Batches:
+    """Endless batches for a method, and where they are: what `make` makes of one draw of each sampler, in their order.
+
+    Samplers are `Shuffled`, or anything else with `__next__`, `state_dict` and `load_state_dict`. A batch can depend on
+    nothing else that moves but torch's RNG, so that training goes on exactly from a checkpoint.
+    """
+
+    def __init__(self, make: Callable[..., dict], *samplers):
+        self.make, self.samplers = make, samplers
+
+    def __next__(self) -> dict:
+        return self.make(*[next(sampler) for sampler in self.samplers])
+
+    def state_dict(self):
+        return [sampler.state_dict() for sampler in self.samplers]
+
+    def load_state_dict(self, state):
+        for sampler, position in zip(self.samplers, state, strict=True):
+            sampler.load_state_dict(position)
 
 
 def seed_of(*parts):
@@ -67,27 +96,58 @@ def cosine(optimiser, steps):
     return optimiser
 
 
+@dataclass(frozen=True)
+class Stages:
+    """Trains the stages of one run: what all of them share.
+
+    folder  below which each keeps its checkpoints, in a folder of its name: stages of several runs that have one name
+            are one stage, trained once
+    report  report(name, step, steps, last history entry) after each validation
+    stop    () -> True asks to stop after the state is saved: raises Stopped
+    """
+
+    folder: Path
+    report: Callable | None = None
+    stop: Callable[[], bool] | None = None
+
+    def __call__(
+        self, name: str, build: Callable[[], Method], batches, validate=None, *, seed: int, steps: int, **options
+    ):
+        """The method that `build()` makes with torch's RNG at `seed`, trained by `fit`; and the history.
+
+        validate  method -> as of `fit`
+        options   the others of `fit`
+        """
+        torch.manual_seed(seed)
+        method = build()
+        report = self.report and (lambda step, entry: self.report(name, step, steps, entry))
+        history = fit(
+            method, batches, (lambda: validate(method)) if validate else dict,
+            steps=steps, seed=seed, folder=self.folder / name, report=report, stop=self.stop, **options,
+        )  # fmt: skip
+        return method, history
+
+
 def fit(
-    method,
-    samplers,
-    next_batch,
-    validate,
+    method: Method,
+    batches: Batches,
+    validate: Callable[[], dict],
     *,
-    steps,
-    every,
-    folder,
-    seed,
-    keep="best",
-    patience=0,
-    report=None,
-    stop=None,
-):
+    steps: int,
+    every: int,
+    folder: Path,
+    seed: int,
+    keep: str = "best",
+    patience: int = 0,
+    report: Callable | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[dict]:
     """Train `method` and leave it with the network that was best on validation, or the last; returns the history.
 
-    samplers    the `Shuffled` that `next_batch` draws from: their position is part of the saved state
-    next_batch  () -> what `method.training_step` takes
+    batches     `next(batches)` is what `method.training_step` takes; its position is part of the saved state
     validate    () -> {"validation": a number, higher is better, ...}, every `every` steps; goes into the history.
-                Without "validation" where `keep` is "last" and there is no patience
+                Without "validation", this network is no candidate for the best (there must be one in the end, but
+                where `keep` is "last" and there is no patience)
     keep        "best" or "last": which network
     patience    stop when the best is this many steps old; 0 never
     folder      holds `last.pt` while it trains (everything: a killed run goes on from there and ends in the same
@@ -98,10 +158,10 @@ def fit(
     Raises Diverged when a loss is not finite; `last.pt` is then the state before the interval in which it happened.
     """
     with locked(folder):  # two processes that share a stage train it once
-        return _fit(method, samplers, next_batch, validate, steps, every, folder, seed, keep, patience, report, stop)
+        return _fit(method, batches, validate, steps, every, folder, seed, keep, patience, report, stop)
 
 
-def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, keep, patience, report, stop):
+def _fit(method, batches, validate, steps, every, folder, seed, keep, patience, report, stop):
     last, done = folder / "last.pt", folder / "network.pt"
     if (state := _load(done)) is not None:
         method.network.load_state_dict(state["network"])
@@ -113,8 +173,7 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, kee
     history, best, best_step = [], None, 0
     if (state := _load(last)) is not None:
         method.load_state_dict(state["method"])
-        for sampler, position in zip(samplers, state["samplers"], strict=True):
-            sampler.load_state_dict(position)
+        batches.load_state_dict(state["batches"])
         history, best, best_step = state["history"], state["best"], state["best_step"]
         torch.set_rng_state(state["rng"])
         if on_cuda:
@@ -125,20 +184,21 @@ def _fit(method, samplers, next_batch, validate, steps, every, folder, seed, kee
         interval = min(every, steps - step)
         sums = {}
         for _ in range(interval):
-            for name, value in method.training_step(next_batch()).items():
+            for name, value in method.training_step(next(batches)).items():
                 sums[name] = sums.get(name, 0.0) + value
         step += interval
         means = {name: float(total) / interval for name, total in sums.items()}
         if not all(math.isfinite(value) for value in means.values()):
             raise Diverged(f"a loss is not finite between steps {step - interval} and {step}: {means}")
 
+        before = [entry["validation"] for entry in history if "validation" in entry]
         history.append({"step": step, **means, **validate()})
-        if keep == "best" or patience:
-            if best is None or history[-1]["validation"] > max(entry["validation"] for entry in history[:-1]):
+        if (keep == "best" or patience) and "validation" in history[-1]:
+            if best is None or history[-1]["validation"] > max(before):
                 best, best_step = copy.deepcopy(method.network.state_dict()), step
         state = {
             "method": method.state_dict(),
-            "samplers": [sampler.state_dict() for sampler in samplers],
+            "batches": batches.state_dict(),
             "history": history,
             "best": best,
             "best_step": best_step,

@@ -40,6 +40,7 @@ def predict(network, images, batch_size):
 
 
 def descend(optimiser, loss):
+    """One step down a loss. Gradients reach the parameters of this optimiser and no others."""
     optimiser.zero_grad()
-    loss.backward()
+    loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
     optimiser.step()

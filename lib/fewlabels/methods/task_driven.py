@@ -66,9 +66,12 @@ class TaskDriven(Resumable):
     def warming_up(self):
         return self.step <= self.warm_up
 
-    def generate(self, x, y, a):
-        """X_G, Y_G and v or Delta I of images x with labels y under affine fields a."""
-        z = torch.randn(len(x), Z, device=x.device)
+    def draw(self, x):
+        """What is random in the augmentation of images x: affine fields a and vectors z `(N, 100)`."""
+        return self.draw_affine(len(x)), torch.randn(len(x), Z, device=x.device)
+
+    def generate(self, x, y, a, z):
+        """X_G, Y_G and v or Delta I of images x with labels y, under affine fields a, from vectors z."""
         if self.kind == "deformation":
             v = self.G(warp(x, a), z)
             u = compose(a, self.unit * v)
@@ -77,18 +80,16 @@ class TaskDriven(Resumable):
         delta = self.G(x, z)
         return x + delta, self.move_targets(y, a), delta
 
-    def losses(self, x, y, real):
+    def losses(self, x, y, real, a, z):
         """L_S, the adversarial term, L_big of Eq. 4 and 5, and X_G; `real` are images as D should see them."""
-        a, half = self.draw_affine(len(x)), len(x) // 2
-        x_g, y_g, field = self.generate(x, y, a)
+        half = len(x) // 2
+        x_g, y_g, field = self.generate(x, y, a, z)
         x_s, y_s = (x_g[half:], y_g[half:]) if self.task_gradient else (x_g[half:].detach(), y_g[half:].detach())
         y_a = self.move_targets(y[:half], a[:half])
         loss_task = self.task_loss(self.S(torch.cat([warp(x[:half], a[:half]), x_s])), torch.cat([y_a, y_s]))
         loss_adv = x.new_zeros(())
         if self.lam_adv:
-            self.D.requires_grad_(False)
             loss_adv = F.softplus(-self.D(torch.cat([x_g, real]))[: len(x)]).mean()  # -log D
-            self.D.requires_grad_(True)
         return loss_task, loss_adv, -field.abs().mean(), x_g.detach()
 
     def loss_D(self, x_g, real):
@@ -107,7 +108,7 @@ class TaskDriven(Resumable):
             descend(self.optimiser, loss_task)
             return {"loss_task": loss_task.detach()}
         real = warp(batch["real"], self.draw_affine(len(batch["real"]))) if self.D is not None else None
-        loss_task, loss_adv, loss_big, x_g = self.losses(x, y, real)
+        loss_task, loss_adv, loss_big, x_g = self.losses(x, y, real, *self.draw(x))
         descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
         losses = {"loss_task": loss_task.detach(), "loss_adv": loss_adv.detach(), "loss_big": loss_big.detach()}
         if self.lam_adv:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabels.engine import params, report, sweep
+from fewlabels.engine import params, report, sweep, training
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.papers.bortsova2019.jsrt import Run
 from fewlabels.paths import CHECKOUT
@@ -112,8 +112,8 @@ def seen(monkeypatch, cohort, tmp_path):
     def look(config, run):
         stages = []
 
-        def fit(method, samplers, next_batch, validate, **options):
-            batches = [next_batch() for _ in range(40)]
+        def fit(method, batches, validate, **options):
+            batches = [next(batches) for _ in range(40)]
             labelled = set().union(*(names(b["images"][: len(b["labels"])]) for b in batches))
             unlabelled = set().union(*(names(b["images"][len(b["labels"]) :]) for b in batches))
             predict, asked = method.predict, []
@@ -122,7 +122,7 @@ def seen(monkeypatch, cohort, tmp_path):
             stages.append((labelled, unlabelled, *asked))
             return []
 
-        monkeypatch.setattr(experiment, "fit", fit)
+        monkeypatch.setattr(training, "fit", fit)
         experiment.train(config, run, cohort, tmp_path)
         (first, none, validation), second = stages
         assert (first, none, validation) == (second[0], set(), second[2])  # stage 1: the same, nothing unlabelled

@@ -401,7 +401,9 @@ def recorded(patch):
     """Every stage from now on: name, seed, method, its first weights, and of each step the batch and its generators."""
     done, made = [], []
 
-    def fit(method, samplers, next_batch, validate, **options):
+    fit_as_it_is = training.fit
+
+    def fit(method, batches, validate, **options):
         stage = SimpleNamespace(
             name=options["folder"].name, seed=options["seed"], method=method, first=state(method.network), batches=[],
             generators=made.pop() if made else {}, training=[], asked=[],
@@ -417,7 +419,7 @@ def recorded(patch):
 
         method.training_step = training_step
         done.append(stage)
-        history = training.fit(method, samplers, next_batch, validate, **options)
+        history = fit_as_it_is(method, batches, validate, **options)
         stage.last, stage.history = state(method.network), history
         stage.after = {name: state(G) for name, G in stage.generators.items()}
         return history
@@ -428,7 +430,7 @@ def recorded(patch):
         made.append(generators)
         return segmentation(config, method, generators, device)
 
-    patch.setattr(experiment, "fit", fit)
+    patch.setattr(training, "fit", fit)
     patch.setattr(rows, "segmentation", build)
     return done
 

@@ -318,11 +318,24 @@ def test_what_is_evaluated_is_turned_by_the_angle_of_evaluation():
 # ---- batches ----
 
 
+def indices_of(config, labelled, unlabelled):
+    """() -> indices of the images of a batch, labelled first, and how many are labelled: images are their indices."""
+    indices = torch.arange(1000)
+    batches = experiment.batches(config, indices, indices, labelled, unlabelled)
+
+    def next_indices():
+        batch = next(batches)
+        assert torch.equal(batch["images"][: len(batch["labels"])], batch["labels"])
+        return batch["images"], len(batch["labels"])
+
+    return next_indices
+
+
 def test_batches_of_the_mixed_pool():
     """Each index once an epoch, labelled ones first, as many as there happen to be."""
     labelled, unlabelled = torch.arange(100, 112), torch.arange(20)
     torch.manual_seed(0)
-    _, next_indices = experiment.batches(tiny(batch_size=8), labelled, unlabelled)
+    next_indices = indices_of(tiny(batch_size=8), labelled, unlabelled)
     numbers, orders = [], set()
     for _ in range(25):
         epoch = [next_indices() for _ in range(4)]
@@ -340,7 +353,7 @@ def test_batches_of_the_mixed_pool():
 
 def test_batches_with_a_fixed_number_of_labelled_images():
     labelled, unlabelled = torch.arange(100, 109), torch.arange(25)
-    _, next_indices = experiment.batches(tiny(batch_size=8, labelled_per_batch=3), labelled, unlabelled)
+    next_indices = indices_of(tiny(batch_size=8, labelled_per_batch=3), labelled, unlabelled)
     of_labelled, others = [], []
     for _ in range(15):
         chosen, n = next_indices()
@@ -354,7 +367,7 @@ def test_batches_with_a_fixed_number_of_labelled_images():
 @pytest.mark.parametrize("per_batch", [0, 3])
 def test_batches_without_unlabelled_images(per_batch):
     config, labelled = tiny(batch_size=8, labelled_per_batch=per_batch), torch.arange(100, 112)
-    _, next_indices = experiment.batches(config, labelled, labelled[:0])
+    next_indices = indices_of(config, labelled, labelled[:0])
     chosen, numbers = zip(*(next_indices() for _ in range(3)))
     assert numbers == (8, 8, 8)
     assert sorted(torch.cat(chosen).tolist()) == sorted(2 * [*range(100, 112)])
@@ -364,15 +377,15 @@ def test_batches_without_unlabelled_images(per_batch):
 def test_batches_go_on_from_their_samplers_state(per_batch):
     config, labelled, unlabelled = tiny(labelled_per_batch=per_batch), torch.arange(100, 130), torch.arange(45)
     torch.manual_seed(0)
-    samplers, next_indices = experiment.batches(config, labelled, unlabelled)
-    next_indices()
-    states, rng = copy.deepcopy([sampler.state_dict() for sampler in samplers]), torch.get_rng_state()
-    expected = [next_indices()[0] for _ in range(6)]
-    samplers, next_indices = experiment.batches(config, labelled, unlabelled)
-    for sampler, position in zip(samplers, states, strict=True):
-        sampler.load_state_dict(position)
+    images = labels = torch.arange(130)
+    batches = experiment.batches(config, images, labels, labelled, unlabelled)
+    next(batches)
+    states, rng = copy.deepcopy(batches.state_dict()), torch.get_rng_state()
+    expected = [next(batches) for _ in range(6)]
+    batches = experiment.batches(config, images, labels, labelled, unlabelled)
+    batches.load_state_dict(states)
     torch.set_rng_state(rng)
-    assert all(torch.equal(next_indices()[0], indices) for indices in expected)
+    assert all(same(next(batches), batch) for batch in expected)
 
 
 # ---- splits ----
@@ -403,7 +416,9 @@ def stages(monkeypatch):
     """Every stage that is trained from now on: name, method, its weights at first and after each step, what it saw."""
     done = []
 
-    def fit(method, samplers, next_batch, validate, **options):
+    fit_as_it_is = training.fit
+
+    def fit(method, batches, validate, **options):
         stage = SimpleNamespace(
             name=options["folder"].name, method=method, weights=[state(method.network)], batches=[], evaluated=[]
         )
@@ -418,9 +433,9 @@ def stages(monkeypatch):
         method.training_step = training_step
         method.evaluate = lambda x, *others: stage.evaluated.append((x, *others)) or evaluate(x, *others)
         done.append(stage)
-        return training.fit(method, samplers, next_batch, validate, **options)
+        return fit_as_it_is(method, batches, validate, **options)
 
-    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(training, "fit", fit)
     return done
 
 
@@ -831,7 +846,7 @@ def second_step_at_a_large_rate(mode, cohort):
         method = experiment.build(config, replace(run, mode=mode), cohort, lam, rate)
         if start:
             method.network.load_state_dict(start)
-        _, next_indices = experiment.batches(config, labelled, unlabelled if lam else unlabelled[:0])
+        next_indices = indices_of(config, labelled, unlabelled if lam else unlabelled[:0])
         for _ in range(steps):
             chosen, n = next_indices()
             method.training_step({"images": cohort.images[chosen], "labels": cohort.labels[chosen[:n]]})

@@ -16,7 +16,7 @@ from torch import nn
 
 from fewlabels.data.domains import Domains
 from fewlabels.engine import params, sweep
-from fewlabels.engine.training import Shuffled, Stopped
+from fewlabels.engine.training import Stopped
 from fewlabels.errors import BadInput
 from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.models.translator import VARIANTS
@@ -227,10 +227,10 @@ def of_masks(masks):
 def test_batches_begin_with_so_many_labelled_images(k):
     torch.manual_seed(0)
     part = made_up()
-    batches = rows.Batches(tiny(labelled_in_batch=k), "Proposed", part, Shuffled)
+    batches = rows.batches(tiny(labelled_in_batch=k), "Proposed", part)
     chosen = []
     for _ in range(10):
-        batch = batches()
+        batch = next(batches)
         images, labelled = numbers(batch["presence"]), batch["labelled"].tolist()
         assert len(images) == len(batch["absence"]) == 4
         assert set(images[:k]) <= {1, 4, 6, 7, 11}
@@ -245,10 +245,10 @@ def test_batches_begin_with_so_many_labelled_images(k):
 
 def test_batches_as_they_come_have_masks_where_there_are_some():
     torch.manual_seed(0)
-    batches = rows.Batches(tiny(labelled_in_batch=0), "AE baseline", made_up(labelled=(3, 5)), Shuffled)
+    batches = rows.batches(tiny(labelled_in_batch=0), "AE baseline", made_up(labelled=(3, 5)))
     found, everyone = [], []
     for _ in range(3):
-        batch = batches()
+        batch = next(batches)
         images = numbers(batch["presence"])
         assert batch["labelled"].tolist() == [i for i, image in enumerate(images) if image in (3, 5)]
         assert of_masks(batch["masks"]) == [image for image in images if image in (3, 5)]
@@ -262,9 +262,9 @@ def test_batches_as_they_come_have_masks_where_there_are_some():
 @pytest.mark.parametrize("k", [0, 2])
 def test_segmentation_alone_trains_on_what_has_a_mask(k):
     torch.manual_seed(0)
-    batches = rows.Batches(tiny(labelled_in_batch=k), "Only segmentation", made_up(), Shuffled)
+    batches = rows.batches(tiny(labelled_in_batch=k), "Only segmentation", made_up())
     for _ in range(5):
-        batch = batches()
+        batch = next(batches)
         images = numbers(batch["presence"])
         assert set(batch) == {"presence", "masks", "labelled"}
         assert len(images) == 4
@@ -282,7 +282,7 @@ def test_masks_are_augmented_with_their_images():
 
     torch.manual_seed(0)
     part = made_up()
-    batch = rows.Batches(tiny(), "Proposed", part, Shuffled, augment)()
+    batch = next(rows.batches(tiny(), "Proposed", part, augment))
     images = [image - 100 for image in numbers(batch["presence"])]
     assert of_masks(~batch["masks"]) == [images[i] for i in batch["labelled"].tolist()]
     assert max(numbers(batch["absence"])) < 100
@@ -290,24 +290,15 @@ def test_masks_are_augmented_with_their_images():
     assert seen[1] is None
 
 
-class Bounded(Shuffled):
-    """A sampler that says that it has nothing to draw from, rather than look for it for ever."""
-
-    def __next__(self):
-        if self.size and not self.n:
-            raise AssertionError("draws from nothing")
-        return super().__next__()
-
-
 @pytest.mark.parametrize(("method", "k"), [("Only segmentation", 0), ("Proposed", 1)])
 def test_no_labelled_image_at_all_is_refused(method, k):
     """Labels are drawn with the digits: of few images with few labels it can be none."""
     with pytest.raises(ValueError, match="label"):
-        rows.Batches(tiny(labelled_in_batch=k), method, made_up(labelled=()), Bounded)()
+        rows.batches(tiny(labelled_in_batch=k), method, made_up(labelled=()))
 
 
 def test_without_labels_there_are_batches_where_none_are_asked_for():
-    batch = rows.Batches(tiny(labelled_in_batch=0), "Proposed", made_up(labelled=()), Shuffled)()
+    batch = next(rows.batches(tiny(labelled_in_batch=0), "Proposed", made_up(labelled=())))
     assert batch["masks"].shape == (0, 3, 3)
     assert len(batch["labelled"]) == 0
 

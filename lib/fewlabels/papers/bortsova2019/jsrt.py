@@ -4,6 +4,7 @@ Which networks are trained, and how one is. Scores: `measures`; tables: `tables`
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fewlabels.data import jsrt
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Size, check_grid
-from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
 from fewlabels.papers.bortsova2019.claims import judge
@@ -189,44 +190,34 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     index_labelled = cohort.index(split.labelled)
     validation = cohort.index(split.validation[: run.labels] if run.validation == "matched" else split.validation)
 
-    def stage(name, method_name, steps, start=None):
-        seed = seed_of(run.seed, run.split, run.labels, "supervised" if start is None else "finetune")
-        torch.manual_seed(seed)
-        method = build(config, method_name, device)
-        if start is not None:
-            method.network.load_state_dict(start)
-        index_unlabelled = cohort.index(unlabelled(split, method_name))
-        n_labelled = config.batch_size // 2 if len(index_unlabelled) else config.batch_size
-        samplers = [Shuffled(len(index_labelled), n_labelled)]
-        if len(index_unlabelled):
-            samplers.append(Shuffled(len(index_unlabelled), config.batch_size - n_labelled))
+    def batches(method):
+        others = cohort.index(unlabelled(split, method))
+        n = config.batch_size // 2 if len(others) else config.batch_size
+        samplers = [Shuffled(index_labelled, n)]
+        if len(others):
+            samplers.append(Shuffled(others, config.batch_size - n))
+        return Batches(lambda i, *j: {"images": images[torch.cat([i, *j])], "labels": labels[i]}, *samplers)
 
-        def next_batch():
-            chosen = index_labelled[next(samplers[0])]
-            others = [index_unlabelled[next(sampler)] for sampler in samplers[1:]]
-            return {"images": images[torch.cat([chosen, *others])], "labels": labels[chosen]}
+    def validate(method):
+        prediction = method.predict(images[validation]).argmax(1)
+        return {"validation": float(metrics.iou(prediction, labels[validation], len(jsrt.CLASSES)).mean())}
 
-        def validate():
-            prediction = method.predict(images[validation]).argmax(1)
-            return {"validation": float(metrics.iou(prediction, labels[validation], len(jsrt.CLASSES)).mean())}
+    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.split, run.labels)
+    options = {"every": config.validate_every, "patience": config.patience}
+    supervised, _ = stage(
+        f"supervised_{_place(run)}", lambda: build(config, "Baseline", device), batches("Baseline"), validate,
+        seed=seed("supervised"), steps=config.steps_supervised, **options,
+    )  # fmt: skip
 
-        history = fit(
-            method,
-            samplers,
-            next_batch,
-            validate,
-            steps=steps,
-            every=config.validate_every,
-            folder=folder / name,
-            seed=seed,
-            patience=config.patience,
-            report=report and (lambda step, entry: report(name, step, steps, entry)),
-            stop=stop,
-        )
-        return method, history
+    def from_supervised():
+        method = build(config, run.method, device)
+        method.network.load_state_dict(supervised.network.state_dict())
+        return method
 
-    supervised, _ = stage(f"supervised_{_place(run)}", "Baseline", config.steps_supervised)
-    method, history = stage(run.id, run.method, config.steps_finetune, start=supervised.network.state_dict())
+    method, history = stage(
+        run.id, from_supervised, batches(run.method), validate,
+        seed=seed("finetune"), steps=config.steps_finetune, **options,
+    )  # fmt: skip
     return method, split, history
 
 

@@ -4,6 +4,7 @@ Which networks are trained, and how one is.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fewlabels.data import acdc
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
-from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.papers.chaitanya2019 import rows as rows
 from fewlabels.papers.chaitanya2019.claims import judge
 from fewlabels.papers.chaitanya2019.tables import METHODS, PAPER, tables
@@ -126,50 +127,39 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     images, labels = cohort.images.to(device), cohort.labels.to(device)
     labelled, unlabelled = cohort.index(split.labelled), cohort.index(split.unlabelled)
 
-    def stage(name, build, batch, steps, *pools):
-        """The method that `build` makes, trained on `batch(*indices)`, of one batch of indices of each pool."""
-        seed = seed_of(run.seed, run.split, run.labels, "segmenter" if name == run.id else "generator")
-        torch.manual_seed(seed)
-        method, samplers = build(), [Shuffled(len(pool), config.batch_size) for pool in pools]
+    def validate(method):
+        if getattr(method, "warming_up", False):  # there is no generator yet that could be the best
+            return {}
+        scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
+        return {"validation": 100 * float(scores.mean())}
 
-        def validate():
-            scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
-            warming_up = getattr(method, "warming_up", False)  # there is no generator yet that could be the best
-            return {"validation": -1.0 if warming_up else 100 * float(scores.mean())}
-
-        history = fit(
-            method,
-            samplers,
-            lambda: batch(*(pool[next(sampler)] for pool, sampler in zip(pools, samplers, strict=True))),
-            validate,
-            steps=steps,
-            every=config.validate_every,
-            folder=folder / name,
-            seed=seed,
-            report=report and (lambda step, entry: report(name, step, steps, entry)),
-            stop=stop,
-        )
-        return method, history
-
+    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.split, run.labels)
+    of_labelled = lambda: Shuffled(labelled, config.batch_size)  # noqa: E731
     names, variant = rows.parts(run.method)
     generators = {}
     for name in [name for name in names if name in rows.GENERATORS]:
         method, _ = stage(
             replace(run, method=f"{name} ({variant})" if variant else name).id,
             lambda name=name: rows.task_driven(config, name, variant, device),
-            lambda i, j: {"images": images[i], "labels": labels[i], "real": images[j]},
-            config.steps_generator,
-            labelled,
-            torch.cat([labelled, unlabelled]),
-        )
+            Batches(
+                lambda i, j: {"images": images[i], "labels": labels[i], "real": images[j]},
+                of_labelled(), Shuffled(torch.cat([labelled, unlabelled]), config.batch_size),
+            ),
+            validate,
+            seed=seed("generator"), steps=config.steps_generator, every=config.validate_every,
+        )  # fmt: skip
         generators[name] = method.G.eval()
-    build = lambda: rows.segmentation(config, run.method, generators, device)  # noqa: E731
     if names[0].startswith("Adv Tr"):
-        batch = lambda i, j: {"images": images[i], "targets": rows.one_hot(labels[i]), "unlabelled": images[j]}  # noqa: E731
-        pools = (labelled, unlabelled)
+        batches = Batches(
+            lambda i, j: {"images": images[i], "targets": rows.one_hot(labels[i]), "unlabelled": images[j]},
+            of_labelled(), Shuffled(unlabelled, config.batch_size),
+        )  # fmt: skip
     else:
-        batch, pools = (lambda i: {"images": images[i], "labels": labels[i]}), (labelled,)
-    method, history = stage(run.id, build, batch, config.steps, *pools)
+        batches = Batches(lambda i: {"images": images[i], "labels": labels[i]}, of_labelled())
+    method, history = stage(
+        run.id, lambda: rows.segmentation(config, run.method, generators, device), batches, validate,
+        seed=seed("segmenter"), steps=config.steps, every=config.validate_every,
+    )  # fmt: skip
     return method, generators, history
 
 

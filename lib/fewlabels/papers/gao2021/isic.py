@@ -8,11 +8,11 @@ from itertools import product
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fewlabels.data import isic
 from fewlabels.engine import params
-from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
+from fewlabels.engine.params import Count, Natural, check_grid
 from fewlabels.models.backbones import BACKBONES
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import rows as gao_rows
@@ -29,45 +29,24 @@ LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds
 JUDGED = 500  # images of a fold at which it is looked where generators act
 
 Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
-Range = Annotated[float, Field(gt=0, le=1)]
 
 
-class Config(BaseModel):
+class Config(gao_rows.Settings):
     """Everything that decides a number; the keys of `params/isic/*.yaml` and of the notebook's parameters cell."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    profile: str  # names the result folder; the parameter file's own name
     data: Literal["phantom", "isic"]
     size: Annotated[int, Field(gt=0, multiple_of=32)]  # side of the images in pixels
     methods: list[Literal[METHODS]]
     backbones: list[Literal[BACKBONES]]
     folds: list[Fold]  # of five; each is tested by networks trained on the other four
-    seeds: list[Natural]  # repeats
     extra_methods: list[Literal[METHODS]]  # run on extra_folds only
     extra_folds: list[Fold]
     training_images: Natural  # drawn from the other folds, 0: all of them
     weights: str  # file with the backbone's ImageNet weights; empty: from scratch
     class_weights: Literal["none", "inverse"]  # of the cross-entropy
-    generator_width: Count  # channels at full size of G; DCGAN's halving from 16
-    discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
-    lam: Size  # lambda, of L_GAN
-    gamma: Size  # of L_reg
-    max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
-    max_appearance: Range  # of G_I, of the images' 0 to 1; the same
-    saturating: bool  # G minimises log(1 - D) as written, not -log D
     rand_augment: list[Annotated[list[Count], Field(min_length=2, max_length=2)]]  # points N, M to try
     policy_trials: Count  # of Fast AutoAugment's search
     policies_kept: Count
-    cgan_width: Count  # channels of the first level of cGAN's G and D; the paper has 16
-    steps_generator: Count  # of each of cGAN's two pre-trainings
-    batch_size: Annotated[int, Field(gt=0, multiple_of=4)]
-    learning_rate: Rate  # of Adam for T, to 0 along half a cosine
-    weight_decay: Size
-    learning_rate_gan: Rate  # of Adam for G and D
-    steps: Count
-    epochs: Count  # into which the steps are cut: what is looked at at the end of each
-    threads: Count
 
     @model_validator(mode="after")
     def _fits_together(self):

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from fewlabels.methods.augmented_training import AugmentedTraining
 from fewlabels.models.backbones import classifier
 from fewlabels.models.discriminators import Discriminator
 from fewlabels.papers.gao2021 import rows as gao_rows
@@ -18,18 +19,20 @@ def target(config, backbone, device):
 
 
 def plain(config, backbone, augment, loss, device):
-    return gao_rows.plain(config, target(config, backbone, device), augment, loss)
+    """T alone, on what `augment` (images, labels) -> (images, targets) makes of a batch."""
+    T = target(config, backbone, device)
+    return AugmentedTraining(T, config.optimiser(T), loss, augment)
 
 
 def adversarial(config, backbone, method, loss, device):
-    T = target(config, backbone, device)
-    return gao_rows.adversarial(config, method, T, (config.size,) * 2, 3, loss, device)
+    T, size = target(config, backbone, device), (config.size,) * 2
+    return gao_rows.adversarial(method, T, config.optimiser, size, 3, loss, device, **config.adversarial)
 
 
 def cgan_generator(config, backbone, kind, loss, device):
     size, T = (config.size,) * 2, target(config, backbone, device)
     D = Discriminator(size, 3, config.cgan_width, norm_momentum=0.1)
-    return gao_rows.cgan_generator(config, kind, T, D, size, 3, loss, device, keep)
+    return gao_rows.cgan_generator(kind, T, D, size, 3, config.cgan_width, config.learning_rate, loss, device, keep)
 
 
 def cgan(config, generators, device):

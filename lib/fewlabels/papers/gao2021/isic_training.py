@@ -6,7 +6,7 @@ import torch
 
 from fewlabels.augment import policies
 from fewlabels.data import isic
-from fewlabels.engine.training import Shuffled, fit, seed_of, seeded
+from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of, seeded
 from fewlabels.errors import BadInput
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import isic_rows as rows
@@ -31,33 +31,26 @@ class Trainer:
     def __init__(self, config, run, cohort, folder, device="cpu", report=None, stop=None):
         torch.set_num_threads(config.threads)
         self.config, self.run, self.cohort, self.folder, self.device = config, run, cohort, folder, device
-        self.report, self.stop = report, stop
+        self.stages = Stages(folder, report, stop)
         self.images, self.labels = cohort.images.to(device), cohort.labels.to(device)
         self.split = split_of(config, cohort, run.fold)
         self.pool = cohort.index(self.split.labelled)
 
-    def stage(self, name, build, pool=None, steps=None, look=lambda method: {}, real=0):
+    def stage(self, name, build, pool=None, steps=None, look=None, real=0):
         """The method that `build(loss)` makes, trained on images of `pool`, with so many `real` ones beside a batch."""
         config, pool = self.config, self.pool if pool is None else pool
-        steps, sizes = steps or config.steps, [config.batch_size, real] if real else [config.batch_size]
-        seed = seed_of(self.run.seed, self.run.fold, self.run.backbone)
-        torch.manual_seed(seed)
-        method, samplers = (
-            build(rows.loss_of(config, self.labels[pool])),
-            [Shuffled(len(pool), n) for n in sizes],
-        )
+        steps = steps or config.steps
 
-        def batch():
-            i = pool[next(samplers[0])]
+        def batch(i, j=None):
             chosen = {"images": self.images[i], "labels": self.labels[i]}
-            return chosen | ({"real": self.images[pool[next(samplers[1])]]} if real else {})
+            return chosen if j is None else chosen | {"real": self.images[j]}
 
-        history = fit(
-            method, samplers, batch, lambda: look(method),
-            steps=steps, every=-(-steps // config.epochs), folder=self.folder / name, seed=seed, keep="last",
-            report=self.report and (lambda step, entry: self.report(name, step, steps, entry)), stop=self.stop,
+        samplers = [Shuffled(pool, n) for n in ([config.batch_size, real] if real else [config.batch_size])]
+        return self.stages(
+            name, lambda: build(rows.loss_of(config, self.labels[pool])), Batches(batch, *samplers), look,
+            seed=seed_of(self.run.seed, self.run.fold, self.run.backbone),
+            steps=steps, every=-(-steps // config.epochs), keep="last",
         )  # fmt: skip
-        return method, history
 
     def adversarial(self, name):
         """A row of ours; at the end of each epoch, how hard what its generators make of 64 training images is."""
@@ -99,7 +92,13 @@ class Trainer:
         points, searched = config.rand_augment, {}
         if len(points) > 1:
             at = Trainer(
-                config, replace(self.run, fold=first), self.cohort, self.folder, self.device, self.report, self.stop
+                config,
+                replace(self.run, fold=first),
+                self.cohort,
+                self.folder,
+                self.device,
+                self.stages.report,
+                self.stages.stop,
             )
             train, judged = at.inner()
             for n, m in points:

@@ -8,12 +8,12 @@ from itertools import product
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fewlabels.data import oar
 from fewlabels.engine import params
-from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
-from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.engine.params import Count, Rate, check_grid
+from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.papers.gao2021 import oar_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.papers.gao2021.claims import judge
@@ -28,40 +28,19 @@ NAME = "oar"
 
 LISTS = ("methods", "seeds")
 
-Range = Annotated[float, Field(gt=0, le=1)]
 Axes = Field(min_length=3, max_length=3)
 
 
-class Config(BaseModel):
+class Config(gao_rows.Settings):
     """Everything that decides a number; the keys of `params/oar/*.yaml` and of the notebook's parameters cell."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    profile: str  # names the result folder; the parameter file's own name
     data: Literal["phantom", "oar"]
     spacing: Annotated[list[Rate], Axes]  # of the grid all patients are put on, mm (z, y, x)
     grid: Annotated[list[Count], Axes]  # its size in voxels
     patch: Annotated[list[Count], Axes]  # of a training batch, and the sliding window
     methods: list[Literal[METHODS]]
-    seeds: list[Natural]  # repeats
     width: Count  # channels of the first level of the ResUNet
     levels: Count
-    generator_width: Count  # channels at full size of G; DCGAN's halving from 16
-    discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
-    lam: Size  # lambda, of L_GAN
-    gamma: Size  # of L_reg
-    max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
-    max_appearance: Range  # of G_I, in 1000 HU; the same
-    saturating: bool  # G minimises log(1 - D) as written, not -log D
-    cgan_width: Count  # channels of the first level of cGAN's G; its paper has 16, in 2-D
-    steps_generator: Count  # of each of cGAN's two pre-trainings
-    batch_size: Annotated[int, Field(gt=0, multiple_of=4)]  # patches
-    learning_rate: Rate  # of Adam for T, to 0 along half a cosine
-    weight_decay: Size
-    learning_rate_gan: Rate  # of Adam for G and D
-    steps: Count
-    epochs: Count  # into which the steps are cut: a checkpoint after each
-    threads: Count
 
     @model_validator(mode="after")
     def _fits_together(self):
@@ -117,6 +96,21 @@ def crops(volumes, index, corners, size):
     return torch.stack([volumes[(i, ..., *place)] for i, place in zip(index, places, strict=True)])
 
 
+class Patches(Shuffled):
+    """Batches of volumes of a pool as `Shuffled`, each with the corner `(Z, Y, X)` of a patch: `(indices, corners)`.
+
+    room  how many places there are for a corner along each axis, `(3,)`
+    """
+
+    def __init__(self, pool, size, room):
+        super().__init__(pool, size)
+        self.room = room
+
+    def __next__(self):
+        index = super().__next__()
+        return index, (torch.rand(len(index), 3) * self.room).long().tolist()
+
+
 def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     """cGAN's generators, where the row has them, then T from fresh weights: its method and history.
 
@@ -130,29 +124,22 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         patch = [min(int(rows.MARGIN * p), n) for p, n in zip(patch, config.grid, strict=True)]
     room = torch.tensor([n - p + 1 for n, p in zip(config.grid, patch, strict=True)])
 
-    def draw(sampler):
-        index = pool[next(sampler)]
-        corners = (torch.rand(len(index), 3) * room).long().tolist()
-        return index, corners
+    def batch(drawn, others=None):
+        index, corners = drawn
+        targets = rows.targets_of(crops(labels, index, corners, patch), present[index])
+        chosen = {"images": crops(images, index, corners, patch), "labels": targets}
+        return chosen if others is None else chosen | {"real": crops(images, *others, patch)}
+
+    stages = Stages(folder, report, stop)
 
     def stage(name, build, steps, real=0):
         """The method that `build(T)` makes, trained; so many patches `real` beside a batch."""
-        torch.manual_seed(seed)
-        method = build(rows.target(config, classes, device))
-        samplers = [Shuffled(len(pool), size) for size in ([config.batch_size, real] if real else [config.batch_size])]
-
-        def batch():
-            index, corners = draw(samplers[0])
-            targets = rows.targets_of(crops(labels, index, corners, patch), present[index])
-            chosen = {"images": crops(images, index, corners, patch), "labels": targets}
-            return chosen | ({"real": crops(images, *draw(samplers[1]), patch)} if real else {})
-
-        history = fit(
-            method, samplers, batch, dict,
-            steps=steps, every=-(-steps // config.epochs), folder=folder / name, seed=seed, keep="last",
-            report=report and (lambda step, entry: report(name, step, steps, entry)), stop=stop,
+        sizes = [config.batch_size, real] if real else [config.batch_size]
+        return stages(
+            name, lambda: build(rows.target(config, classes, device)),
+            Batches(batch, *(Patches(pool, size, room) for size in sizes)),
+            seed=seed, steps=steps, every=-(-steps // config.epochs), keep="last",
         )  # fmt: skip
-        return method, history
 
     if parts := len(gao_rows.kinds(run.method)):
         real = config.batch_size * parts // (parts + 1)

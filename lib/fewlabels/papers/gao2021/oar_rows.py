@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from fewlabels.augment.nnunet import nnunet
 from fewlabels.losses import partial_cross_entropy_dice
+from fewlabels.methods.augmented_training import AugmentedTraining
 from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.resunet3d import ResUNet3D
 from fewlabels.papers.gao2021 import rows as gao_rows
@@ -57,18 +58,20 @@ def plain(config, method, T):
     augment = {"Baseline": lambda x, t: (x, t), "nnUNet Full": True, "nnUNet Reduce": False}[method]
     if isinstance(augment, bool):
         augment = reduce_to(tuple(config.patch), augment)
-    return gao_rows.plain(config, T, augment, loss)
+    return AugmentedTraining(T, config.optimiser(T), loss, augment)
 
 
 def adversarial(config, method, T, device):
-    return gao_rows.adversarial(config, method, T, tuple(config.patch), 1, loss, device, move)
+    size = tuple(config.patch)
+    return gao_rows.adversarial(method, T, config.optimiser, size, 1, loss, device, move, **config.adversarial)
 
 
 def cgan_generator(config, kind, T, device):
     D = PooledDiscriminator(3, 1, config.discriminator_width)  # theirs, in 2-D, is for sizes that are multiples of 32
-    return gao_rows.cgan_generator(config, kind, T, D, tuple(config.patch), 1, loss, device, move)
+    size, width = tuple(config.patch), config.cgan_width
+    return gao_rows.cgan_generator(kind, T, D, size, 1, width, config.learning_rate, loss, device, move)
 
 
 def cgan(config, T, generators, device):
     augment = gao_rows.cgan(generators, tuple(config.patch), device, move)
-    return gao_rows.plain(config, T, augment, loss)
+    return AugmentedTraining(T, config.optimiser(T), loss, augment)

@@ -3,12 +3,16 @@
 `Comb (w/o discriminator)`: the row, and in brackets what is left out.
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch.optim import Adam
 
+from fewlabels.engine.params import Count, Natural, Rate, Size
 from fewlabels.engine.training import cosine
 from fewlabels.methods.adversarial import RegularisedAdversarial
-from fewlabels.methods.augmented_training import Augmentation, AugmentedTraining
+from fewlabels.methods.augmented_training import Augmentation
 from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.auxbn import with_auxiliary
 from fewlabels.models.discriminators import PooledDiscriminator
@@ -25,6 +29,12 @@ ABLATIONS = ("w/o image condition", "w/o discriminator")
 CGAN = ("deformation", "intensity")
 GRID = 224  # Chaitanya et al.'s v is in pixels of images of this size
 BETAS = (0.5, 0.999)  # of Adam for G and D: DCGAN
+ADVERSARIAL = (  # the settings of `adversarial`
+    "generator_width", "discriminator_width", "max_displacement", "max_appearance", "learning_rate_gan", "lam", "gamma",
+    "saturating",
+)  # fmt: skip
+
+Range = Annotated[float, Field(gt=0, le=1)]
 
 
 def parts(method):
@@ -38,34 +48,64 @@ def kinds(method):
     return GENERATORS.get(parts(method)[0], ())
 
 
-def optimiser_of(config, T, steps=None):
-    optimiser = Adam(T.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return cosine(optimiser, steps or config.steps)
+class Settings(BaseModel):
+    """What both experiments have in their Config."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    profile: str  # names the result folder; the parameter file's own name
+    seeds: list[Natural]  # repeats
+    generator_width: Count  # channels at full size of G; DCGAN's halving from 16
+    discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
+    lam: Size  # lambda, of L_GAN
+    gamma: Size  # of L_reg
+    max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
+    max_appearance: Range  # of G_I, in units of the images; the same
+    saturating: bool  # G minimises log(1 - D) as written, not -log D
+    cgan_width: Count  # channels of the first level of cGAN's G, on skin of its D too; its paper has 16, in 2-D
+    steps_generator: Count  # of each of cGAN's two pre-trainings
+    batch_size: Annotated[int, Field(gt=0, multiple_of=4)]  # images or patches
+    learning_rate: Rate  # of Adam for T, to 0 along half a cosine
+    weight_decay: Size
+    learning_rate_gan: Rate  # of Adam for G and D
+    steps: Count
+    epochs: Count  # into which the steps are cut: what is looked at, and a checkpoint, at the end of each
+    threads: Count
+
+    @property
+    def adversarial(self):
+        """The settings of `adversarial`."""
+        return self.model_dump(include={*ADVERSARIAL})
+
+    def optimiser(self, T):
+        """Adam for T, its rate falling to 0 along half a cosine."""
+        return cosine(Adam(T.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay), self.steps)
 
 
-def plain(config, T, augment, loss):
-    """T alone, on what `augment` (images, labels) -> (images, targets) makes of a batch."""
-    return AugmentedTraining(T, optimiser_of(config, T), loss, augment)
+def adversarial(
+    method, T, optimiser, size, channels, loss, device, move_targets=None, *, generator_width, discriminator_width,
+    max_displacement, max_appearance, learning_rate_gan, lam, gamma, saturating,
+):  # fmt: skip
+    """A row of ours: T, and the generators and D for images `(N, channels, *size)` from fresh weights.
 
-
-def adversarial(config, method, T, size, channels, loss, device, move_targets=None):
-    """A row of ours: T, and the generators and D for images `(N, channels, *size)` from fresh weights."""
+    optimiser  T with its auxiliary norms -> its optimiser
+    """
     _, left_out = parts(method)
-    most = {"affine": 1.0, "deformation": config.max_displacement, "appearance": config.max_appearance}
-    conditional, width = left_out != "w/o image condition", config.generator_width
+    most = {"affine": 1.0, "deformation": max_displacement, "appearance": max_appearance}
+    conditional = left_out != "w/o image condition"
     G = [
-        AugmentationGenerator(size, kind, channels, width, conditional, most[kind]).to(device) for kind in kinds(method)
+        AugmentationGenerator(size, kind, channels, generator_width, conditional, most[kind]).to(device)
+        for kind in kinds(method)
     ]
-    D = PooledDiscriminator(len(size), channels, config.discriminator_width).to(device)
+    D = PooledDiscriminator(len(size), channels, discriminator_width).to(device)
     T = with_auxiliary(T, len(G))
-    adam = lambda *networks: Adam([p for n in networks for p in n.parameters()], config.learning_rate_gan, BETAS)  # noqa: E731
-    optimisers = {"T": optimiser_of(config, T), "G": adam(*G)}
+    adam = lambda *networks: Adam([p for n in networks for p in n.parameters()], learning_rate_gan, BETAS)  # noqa: E731
+    optimisers = {"T": optimiser(T), "G": adam(*G)}
     if left_out == "w/o discriminator":
         D = None
     else:
         optimisers["D"] = adam(D)
-    settings = {"lam": config.lam, "gamma": config.gamma, "saturating": config.saturating}
-    return RegularisedAdversarial(T, G, D, loss, optimisers, move_targets, **settings)
+    return RegularisedAdversarial(T, G, D, loss, optimisers, move_targets, lam=lam, gamma=gamma, saturating=saturating)
 
 
 def unwarped(size, device):
@@ -73,12 +113,12 @@ def unwarped(size, device):
     return lambda n: torch.zeros(n, len(size), *size, device=device)
 
 
-def cgan_generator(config, kind, T, D, size, channels, loss, device, move_targets):
+def cgan_generator(kind, T, D, size, channels, width, learning_rate, loss, device, move_targets):
     """The pre-training of one of cGAN's two generators with a T and a D of its own (Chaitanya et al. 2019)."""
-    G = Generator(size, kind, channels, config.cgan_width, norm_momentum=0.1).to(device)
+    G = Generator(size, kind, channels, width, norm_momentum=0.1).to(device)
     return TaskDriven(
         T, G, D.to(device), kind, loss, unwarped(size, device), move_targets,
-        unit=size[-1] / GRID, learning_rate=config.learning_rate,
+        unit=size[-1] / GRID, learning_rate=learning_rate,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Which networks are trained, and how one is.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from fewlabels.augment import classical as augment
 from fewlabels.data import cifar10
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, check_grid
-from fewlabels.engine.training import Shuffled, fit, seed_of
+from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.methods.prediction_consistency import KL_CLIP, PredictionConsistency
 from fewlabels.models.convsmall import ConvSmall
 from fewlabels.papers.tudelft2021.claims import judge
@@ -188,69 +189,59 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     x, y = images[validation], labels[validation]
     tx = transformed_once(x, run, "validation")
 
-    def stage(name, steps, semi=False, start=None):
-        seed = seed_of(run.seed, run.transform, "semi" if semi else "supervised")
-        torch.manual_seed(seed)
-        rate, lam = (run.learning_rate, config.consistency_weight) if semi else (config.supervised_learning_rate, 0.0)
-        method = build(config, run, cohort, lam, rate, device)
-        if start is not None:
-            method.network.load_state_dict(start)
-        samplers, next_indices = batches(config, labelled, unlabelled if semi else unlabelled[:0])
+    def validate(method):
+        found, _ = scores(config, run, method, x, tx, y)
+        others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
+        return {"validation": found["accuracy"], **others}
 
-        def next_batch():
-            chosen, n = next_indices()
-            return {"images": images[chosen], "labels": labels[chosen[:n]]}
+    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.transform)
+    options = {"every": config.validate_every, "keep": config.keep}
 
-        def validate():
-            found, _ = scores(config, run, method, x, tx, y)
-            others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
-            return {"validation": found["accuracy"], **others}
+    def supervised(name, steps):
+        return stage(
+            name, lambda: build(config, run, cohort, 0.0, config.supervised_learning_rate, device),
+            batches(config, images, labels, labelled, unlabelled[:0]), validate,
+            seed=seed("supervised"), steps=steps, **options,
+        )  # fmt: skip
 
-        history = fit(
-            method,
-            samplers,
-            next_batch,
-            validate,
-            steps=steps,
-            every=config.validate_every,
-            folder=folder / name,
-            seed=seed,
-            keep=config.keep,
-            report=report and (lambda step, entry: report(name, step, steps, entry)),
-            stop=stop,
-        )
-        return method, history
-
-    supervised = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
+    first = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
     if run.method == "Supervised":
-        method, history = stage(supervised, config.steps_supervised)
-    else:
-        first = {
-            "SemiCT": (supervised, config.steps_supervised),
-            "SemiTCE": (f"early_{supervised}", config.steps_early),
-        }
-        start = stage(*first[run.method])[0].network.state_dict() if run.method in first else None
-        method, history = stage(run.id, config.steps_semi, semi=True, start=start)
+        method, history = supervised(first, config.steps_supervised)
+        return method, split, history
+    start = None
+    if run.method == "SemiCT":
+        start, _ = supervised(first, config.steps_supervised)
+    if run.method == "SemiTCE":
+        start, _ = supervised(f"early_{first}", config.steps_early)
+
+    def semi():
+        method = build(config, run, cohort, config.consistency_weight, run.learning_rate, device)
+        if start is not None:
+            method.network.load_state_dict(start.network.state_dict())
+        return method
+
+    method, history = stage(
+        run.id, semi, batches(config, images, labels, labelled, unlabelled), validate,
+        seed=seed("semi"), steps=config.steps_semi, **options,
+    )  # fmt: skip
     return method, split, history
 
 
-def batches(config, labelled, unlabelled):
-    """The samplers of a training and `() -> (indices of the images of a batch, labelled first; how many are labelled)`.
+def batches(config, images, labels, labelled, unlabelled):
+    """Batches of images, the labelled ones first, and the labels of these.
 
     From the mixed pool, however many labelled ones that gives, or a fixed number of them in each batch.
     """
     k, pool = config.labelled_per_batch, torch.cat([labelled, unlabelled])
+    make = lambda i, j: {"images": images[torch.cat([i, j])], "labels": labels[i]}  # noqa: E731
     if k and len(unlabelled):
-        samplers = [Shuffled(len(labelled), k), Shuffled(len(unlabelled), config.batch_size - k)]
-        return samplers, lambda: (torch.cat([labelled[next(samplers[0])], unlabelled[next(samplers[1])]]), k)
-    sampler = Shuffled(len(pool), config.batch_size)
+        return Batches(make, Shuffled(labelled, k), Shuffled(unlabelled, config.batch_size - k))
 
-    def mixed():
-        place = next(sampler)
+    def mixed(place):
         has_label = place < len(labelled)
-        return pool[torch.cat([place[has_label], place[~has_label]])], int(has_label.sum())
+        return make(pool[place[has_label]], pool[place[~has_label]])
 
-    return [sampler], mixed
+    return Batches(mixed, Shuffled(len(pool), config.batch_size))
 
 
 def scores(config, run, method, x, tx, y):

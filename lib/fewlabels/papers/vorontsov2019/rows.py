@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Adam
 
 from fewlabels.engine.params import Count, Natural, Rate, Size
+from fewlabels.engine.training import Batches, Shuffled
 from fewlabels.errors import BadInput
 from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
@@ -94,43 +95,32 @@ def build(config, method, size, channels, width, levels, adaptive, device):
     return Translation(G, D, optimisers, weights, config.variant, config.amp)
 
 
-class Batches:
-    """Endless random batches of one part of the data, on its device.
+def batches(config, method, part, augment=None):
+    """Random batches for a row, of one part of the data, on its device.
 
-    samplers  what they are drawn from, for `training.fit`
-    augment   (images, masks or None) -> the same, transformed
+    augment  (images, masks or None) -> the same, transformed
+
+    Raises BadInput where a row needs images with masks and there is none.
     """
+    augment = augment or (lambda images, masks: (images, masks))
+    labelled, k = part.labelled.cpu(), config.labelled_in_batch
+    has_mask = torch.zeros(len(part.presence), dtype=torch.bool)  # on the CPU, as indices are: no waiting
+    has_mask[labelled] = True
+    only = method == "Only segmentation"
+    if not len(labelled) and (only or k):
+        raise BadInput("training images", "at least one with a mask (label_share, pairs)", "none")
 
-    def __init__(self, config, method, part, sampler, augment=None):
-        self.only, self.k, self.part = method == "Only segmentation", config.labelled_in_batch, part
-        self.augment = augment or (lambda images, masks: (images, masks))
-        self.known = torch.zeros(len(part.presence), dtype=torch.bool)  # on the CPU, as indices are: no waiting
-        self.known[part.labelled.cpu()] = True
-        self.labelled = part.labelled.cpu()
-        if not len(self.labelled) and (self.only or self.k):
-            raise BadInput("training images", "at least one with a mask (label_share, pairs)", "none")
-        if self.only:
-            self.samplers = [sampler(len(self.labelled), config.batch_size)]
-            return
-        self.samplers = [
-            sampler(len(part.presence), config.batch_size - self.k),
-            sampler(len(part.absence), config.batch_size),
-        ]
-        if self.k:
-            self.samplers.append(sampler(len(self.labelled), self.k))
+    def presence(i):
+        known = has_mask[i].nonzero()[:, 0]
+        x_P, masks = augment(part.presence[i], part.masks[i])
+        return {"presence": x_P, "masks": masks[known], "labelled": known}
 
-    def __call__(self):
-        part = self.part
-        if self.only:
-            i = self.labelled[next(self.samplers[0])]
-        else:
-            i = next(self.samplers[0])
-            j = next(self.samplers[1])
-            if self.k:
-                i = torch.cat([self.labelled[next(self.samplers[2])], i])
-        known = self.known[i].nonzero()[:, 0]
-        x_P, masks = self.augment(part.presence[i], part.masks[i])
-        batch = {"presence": x_P, "masks": masks[known], "labelled": known}
-        if not self.only:
-            batch["absence"], _ = self.augment(part.absence[j], None)
+    def both(i, j, *more):
+        batch = presence(torch.cat([*more, i]))
+        batch["absence"], _ = augment(part.absence[j], None)
         return batch
+
+    if only:
+        return Batches(presence, Shuffled(labelled, config.batch_size))
+    samplers = [Shuffled(len(part.presence), config.batch_size - k), Shuffled(len(part.absence), config.batch_size)]
+    return Batches(both, *samplers, *([Shuffled(labelled, k)] if k else []))

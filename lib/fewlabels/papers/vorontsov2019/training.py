@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch.nn.utils import parametrize
 
 from fewlabels.data.domains import Domains
-from fewlabels.engine.training import Shuffled, fit, seed_of, seeded
+from fewlabels.engine.training import Stages, seed_of, seeded
 from fewlabels.methods.translation import l1
-from fewlabels.papers.vorontsov2019.rows import Batches
+from fewlabels.papers.vorontsov2019 import rows
 from fewlabels.scores import metrics
 
 THRESHOLDS = 200  # tried for the residual, between its quantiles
@@ -22,22 +22,20 @@ def on(part, device):
 def train(config, run, build, parts, folder, device="cpu", augment=None, report=None, stop=None):
     """The method that `build()` makes, trained on `parts["train"]`, the best on `parts["validation"]`; the history.
 
-    All rows of a seed start from the same seeds. `augment` as of `Batches`.
+    All rows of a seed start from the same seeds. `augment` as of `rows.batches`.
     """
     torch.set_num_threads(config.threads)
-    seed = seed_of(run.seed, run.task)
-    torch.manual_seed(seed)
-    method, validation = build(), on(parts["validation"], device)
-    batches = Batches(config, run.method, on(parts["train"], device), Shuffled, augment)
+    seed, validation = seed_of(run.seed, run.task), on(parts["validation"], device)
+    batches = rows.batches(config, run.method, on(parts["train"], device), augment)
     steps = config.steps_segmentation if run.method == "Only segmentation" else config.steps
     every = -(-config.validate_every * steps // config.steps)  # each row chooses among as many networks
-    history = fit(
-        method, batches.samplers, batches,
-        lambda: {"validation": 100 * metrics.dice_global(method.predict(validation.presence)[:, 0], validation.masks)},
-        steps=steps, every=every, folder=folder / run.id, seed=seed,
-        report=report and (lambda step, entry: report(run.id, step, steps, entry)), stop=stop,
-    )  # fmt: skip
-    return method, history
+
+    def validate(method):
+        p = method.predict(validation.presence)[:, 0]
+        return {"validation": 100 * metrics.dice_global(p, validation.masks)}
+
+    stage = Stages(folder, report, stop)
+    return stage(run.id, build, batches, validate, seed=seed, steps=steps, every=every)
 
 
 def of_training(config, run, history, train, width):
