@@ -78,10 +78,10 @@ def list_all(args):
     """Lists what can be reproduced and which data can be checked, as targets of make."""
     from fewlabels.engine import experiments
 
-    for name, what in experiments.summaries().items():
-        print(f"reproduce-{name:<11} {what}")
-    for name in datasets("check"):
-        print(f"check-data-{name:<10} are the files of the data set {name} below DATA complete?")
+    lines = {f"reproduce-{name}": what for name, what in experiments.summaries().items()}
+    lines |= {f"check-data-{name}": f"is the data set {name} below DATA complete?" for name in datasets("check")}
+    for target, what in lines.items():
+        print(f"{target:<19} {what}")
     return 0
 
 

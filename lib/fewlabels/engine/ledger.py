@@ -15,11 +15,11 @@ def judge_again(results):
     Rules are no part of what a run is: after one was changed, nothing is trained and no data are needed.
     """
     known = experiments.modules()
-    for path in sorted(results.glob("*/*/claims.csv")):
+    for path in sorted(results.glob("*/*/scores.csv*")):
         folder = path.parent
         if folder.parent.name in known:
-            data = folder.name.rsplit("-", 1)[0]
-            scores = pd.read_csv(next(folder.glob("scores.csv*")), keep_default_na=False, na_values={"value": [""]})
+            data = folder.name.rsplit("-", 1)[0]  # <data>-<profile>
+            scores = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
             write_claims(experiments.load(known[folder.parent.name]).judge(scores, data), folder)
 
 

@@ -38,8 +38,7 @@ def _write(experiment, config, cohort, folder):
     _write_scores(scores, folder)
     tables = experiment.tables(config, scores)
     for name, (table, markdown) in tables.items():
-        with whole(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.4f")
+        _write_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(caption))
     claims = experiment.judge(scores, cohort.meta["data"])
     write_claims(claims, folder)
@@ -54,3 +53,8 @@ def _write_scores(scores, folder):
     with whole(packed if large else plain) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if large else content)  # no time: same scores, same bytes
     (plain if large else packed).unlink(missing_ok=True)
+
+
+def _write_table(table, path):
+    with whole(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4f")

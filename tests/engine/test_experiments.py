@@ -1,0 +1,255 @@
+"""Experiments are found where they stand, a sixth paper's too, and what is wrong with one is said in a line."""
+
+import os
+import subprocess
+import sys
+from textwrap import dedent
+
+import pandas as pd
+import pytest
+from helpers import refused
+
+from fewlabels.engine import experiments
+from fewlabels.paths import CHECKOUT, datasets
+
+SEVEN = {"jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats"}
+# A whole paper: a linear classifier of scikit-learn's digits, with more and with fewer labels.
+PAPER = {
+    "sixth2026/published.yaml": """
+        values:
+        - {table: "Table 1", row: Linear, column: 20, mean: 70.0, sd: 2.0}
+        - {table: "Table 1", row: Linear, column: 200, mean: 90.0, sd: 1.0}
+        claims:
+        - {id: sixth-01, statement: Ten times the labels help., source: Table 1, compare: accuracy,
+           tolerance: "supported if better with each of at least three seeds", published: {"20": 70.0, "200": 90.0}}
+        """,
+    "sixth2026/claims.py": """
+        import sys
+
+        from fewlabels.scores import verdicts
+        from fewlabels.scores.published import published
+        from fewlabels.scores.statistics import run_scores
+
+
+        def sixth_01(scores):
+            runs = run_scores(scores, "accuracy").unstack("labels")
+            if len(runs) < 3:
+                return verdicts.not_run(len(runs), 3)
+            gain = runs[200] - runs[20]
+            found = verdicts.verdict((gain > 0).all(), (gain < 0).all())
+            return verdicts.Verdict(found, f"{gain.mean():+.1f} points", len(gain), "count")
+
+
+        def judge(scores, data):
+            claims, rules = published("sixth2026")["claims"], verdicts.rules_in(sys.modules[__name__])
+            return verdicts.judge(claims, rules, scores, paper="sixth2026", data=data)
+        """,
+    "sixth2026/digits.py": '''
+        """Sixth et al. 2026, Table 1: a linear classifier of digits."""
+
+        from dataclasses import dataclass
+        from typing import Literal
+
+        import torch
+        from pydantic import BaseModel, ConfigDict
+
+        from fewlabels.data import cifar10
+        from fewlabels.engine import params
+        from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
+        from fewlabels.methods.augmented_training import AugmentedTraining
+        from fewlabels.papers.sixth2026.claims import judge
+        from fewlabels.scores.published import published_values
+        from fewlabels.scores.tables import beside_paper, markdown, summarise
+
+        NAME = "sixth"
+
+
+        class Config(BaseModel):
+            model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+            profile: str
+            data: Literal["digits"]
+            labels: list[params.Count]
+            seeds: list[params.Natural]
+            steps: params.Count
+
+
+        @dataclass(frozen=True)
+        class Run:
+            method: str
+            labels: int
+            seed: int
+
+            @property
+            def id(self):
+                return f"{self.method}_labels={self.labels}_seed={self.seed}"
+
+
+        def grid(config):
+            return [Run("Linear", labels, seed) for labels in config.labels for seed in config.seeds]
+
+
+        def identity(config, run):
+            return params.identity(config, run, ("labels", "seeds"))
+
+
+        def load(config, root=None):
+            return cifar10.digits()
+
+
+        def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+            split = cifar10.splits(cohort.ids, run.labels, 0, 100, seed=run.seed)
+            x, y = cohort.images, cohort.labels
+
+            def build():
+                net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+                net(x[:1])
+                optimiser = torch.optim.Adam(net.parameters(), 0.01)
+                return AugmentedTraining(net, optimiser, torch.nn.functional.cross_entropy, lambda x, y: (x, y))
+
+            batches = Batches(lambda i: {"images": x[i], "labels": y[i]}, Shuffled(cohort.index(split.labelled), 10))
+            options = {"seed": seed_of(run.seed), "steps": config.steps, "every": config.steps, "keep": "last"}
+            method, history = Stages(folder, report, stop)(run.id, build, batches, **options)
+            test = cohort.index(split.test)
+            right = method.predict(x[test]).argmax(1) == y[test]
+            overall = {"accuracy": 100 * float(right.double().mean())}
+            return {"subjects": [], "scores": {}, "overall": overall, "history": history}
+
+
+        def tables(config, scores):
+            runs = scores[scores["metric"] == "accuracy"].groupby(["method", "labels", "seed"])["value"].mean()
+            table = beside_paper(summarise(runs), published_values("sixth2026", "Table 1"), ["Linear"], config.labels)
+            return {"table1": (table, lambda caption: markdown(table, "Method", caption, "{} labels"))}
+
+
+        def notebooks(config):
+            return []
+        ''',
+    "params/sixth/smoke.yaml": """
+        profile: smoke
+        data: digits
+        labels: [20, 200]
+        seeds: [0, 1, 2]
+        steps: 100
+        """,
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder of papers named in FEWLABELS_PAPERS, in which there is a sixth one."""
+    for name, text in PAPER.items():
+        file = tmp_path / "papers" / name if not name.startswith("params") else tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text).lstrip(), encoding="utf-8")
+    monkeypatch.setenv("FEWLABELS_PAPERS", str(tmp_path / "papers"))
+    yield tmp_path / "papers"
+    monkeypatch.delenv("FEWLABELS_PAPERS")
+    experiments.modules()  # this process forgets the folder
+
+
+def fewlabels(*arguments):
+    command = [sys.executable, "-m", "fewlabels", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "FEWLABELS_DATA": ""})
+
+
+def test_the_seven():
+    assert {*experiments.modules()} == SEVEN == {*experiments.summaries()}
+    for name, file in experiments.modules().items():
+        assert experiments.load(file).NAME == name
+    assert {*datasets("check")} == {*datasets("prepare")} == SEVEN
+    assert datasets("download") == ["cifar10", "mnist"]
+
+
+def test_a_sixth_paper_is_short():
+    assert sum(len(dedent(text).strip().splitlines()) for text in PAPER.values()) <= 120
+
+
+def test_a_sixth_paper_is_found_swept_judged_and_tabulated(place, tmp_path):
+    listed = fewlabels("list").stdout
+    assert "reproduce-sixth     Sixth et al. 2026, Table 1: a linear classifier of digits." in listed
+    assert all(f"reproduce-{name} " in listed for name in SEVEN)
+
+    params_file, results = place.parent / "params/sixth/smoke.yaml", tmp_path / "results"
+    for _ in range(2):  # the second time from what is stored
+        done = fewlabels("run", params_file, "--results", results)
+        assert done.returncode == 0, done.stderr
+    folder = results / "sixth" / "digits-smoke"
+    assert len([*(folder / "runs").iterdir()]) == 6
+    claims = pd.read_csv(folder / "claims.csv").set_index("claim")
+    assert claims.loc["sixth-01", "verdict"] == "supported"
+    assert claims.loc["sixth-01", "n"] == 3
+    table = (folder / "table1.md").read_text(encoding="utf-8")
+    assert "paper 90.0 ± 1.0" in table
+    assert "(n = 3)" in table
+
+
+def test_a_rule_that_changed_judges_stored_runs_again(place, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", results).returncode == 0
+    rules = place / "sixth2026/claims.py"
+    rules.write_text(rules.read_text().replace("(gain > 0).all()", "(gain > 1000).all()"))
+    code = ("from pathlib import Path; from fewlabels.engine.ledger import judge_again; "
+            f"judge_again(Path({str(results)!r}))")
+    subprocess.run([sys.executable, "-c", code], check=True)
+    claims = pd.read_csv(results / "sixth/digits-smoke/claims.csv")
+    assert claims["verdict"].tolist() == ["inconclusive"]
+
+
+def test_makes_targets_are_those_of_the_command_without_an_environment():
+    """`make help` is for those who have nothing installed: it asks a Python without packages."""
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{str(CHECKOUT / 'lib')!r}]; "]
+    command[-1] += "from fewlabels.__main__ import main; sys.exit(main(['list']))"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {
+        f"{kind}-{name}" for kind in ("reproduce", "check-data") for name in SEVEN
+    }
+
+
+# ---- what is refused ----
+
+
+def test_a_folder_of_papers_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEWLABELS_PAPERS", str(tmp_path / "none"))
+    refused(experiments.modules, "FEWLABELS_PAPERS", tmp_path / "none")
+
+
+@pytest.mark.parametrize("part", ["published.yaml", "claims.py"])
+def test_a_paper_without_a_part(place, part):
+    (place / "sixth2026" / part).unlink()
+    refused(experiments.modules, place / "sixth2026", f"found no {part}")
+
+
+def test_a_paper_without_an_experiment(place):
+    (place / "sixth2026/digits.py").unlink()
+    refused(experiments.modules, place / "sixth2026", 'NAME = "..."', "found none")
+
+
+@pytest.mark.parametrize("part", ["tables", "notebooks", "judge"])
+def test_an_experiment_without_a_part(place, part):
+    file = place / "sixth2026/digits.py"
+    file.write_text(
+        file.read_text().replace(f"def {part}(", f"def no_{part}(").replace("import judge", "import sixth_01")
+    )
+    done = fewlabels("run", place.parent / "params/sixth/smoke.yaml")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"{file}: expected an experiment's NAME, Config, grid" in done.stderr
+    assert f"no {part}" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["jsrt", "two words", ""])
+def test_a_name_that_is_taken_or_none(place, name):
+    file = place / "sixth2026/digits.py"
+    file.write_text(file.read_text().replace('NAME = "sixth"', f'NAME = "{name}"'))
+    refused(experiments.modules, f"{file}: NAME", repr(name))
+
+
+def test_an_unknown_experiment(tmp_path):
+    (tmp_path / "nothing").mkdir()
+    done = fewlabels("run", tmp_path / "nothing" / "smoke.yaml")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected a folder named after an experiment (acdc, brats, " in done.stderr
+    assert done.stderr.endswith("found 'nothing'\n")
