@@ -1,8 +1,10 @@
 """Experiments are found where they stand, a sixth paper's too, and what is wrong with one is said in a line."""
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from textwrap import dedent
 
 import pandas as pd
@@ -189,8 +191,10 @@ def test_a_rule_that_changed_judges_stored_runs_again(place, tmp_path, monkeypat
     assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", results).returncode == 0
     rules = place / "sixth2026/claims.py"
     rules.write_text(rules.read_text().replace("(gain > 0).all()", "(gain > 1000).all()"))
-    code = ("from pathlib import Path; from fewlabels.engine.ledger import judge_again; "
-            f"judge_again(Path({str(results)!r}))")
+    code = (
+        "from pathlib import Path; from fewlabels.engine.ledger import judge_again; "
+        f"judge_again(Path({str(results)!r}))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     claims = pd.read_csv(results / "sixth/digits-smoke/claims.csv")
     assert claims["verdict"].tolist() == ["inconclusive"]
@@ -253,3 +257,25 @@ def test_an_unknown_experiment(tmp_path):
     assert done.stderr.count("\n") == 1
     assert "expected a folder named after an experiment (acdc, brats, " in done.stderr
     assert done.stderr.endswith("found 'nothing'\n")
+
+
+def test_an_installed_wheel_judges_claims(tmp_path):
+    """Unpacked beside no checkout, it finds each paper's published.yaml."""
+    source = tmp_path / "source"
+    shutil.copytree(CHECKOUT / "lib", source / "lib", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("fewlabels-*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(tmp_path / "site")
+    code = (
+        "import pandas as pd; from fewlabels.engine import experiments; "
+        f"scores = pd.read_csv({str(CHECKOUT / 'results/oar/phantom-quick/scores.csv')!r}); "
+        "print(experiments.__file__, experiments.load(experiments.modules()['oar']).judge(scores, 'phantom').to_csv())"
+    )
+    there = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "FEWLABELS_DATA": ""}
+    judged = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=there, cwd=tmp_path)
+    assert judged.stdout.startswith(str(tmp_path / "site")), judged.stderr
+    assert "gao-13" in judged.stdout

@@ -12,7 +12,7 @@ from typing import get_args
 import pandas as pd
 import pytest
 import torch
-from helpers import same
+from helpers import refused, same
 
 from fewlabels.data import cifar10, mnist
 from fewlabels.data.cohort import STAND_INS, Cohort
@@ -304,6 +304,25 @@ def test_a_run_of_another_config_is_refused(calls, four, cohort, tiny, tmp_path,
     assert calls == FOUR
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
     assert files(tmp_path) == {f"runs/{name}.json" for name in FOUR}
+
+
+def test_a_run_stays_valid_when_its_config_learns_a_key(calls, four, cohort, tmp_path):
+    """A new key at its default is no part of what a stored run is; at another value it is."""
+    sweep.sweep(experiment, four, cohort, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+
+    class Config(experiment.Config):
+        smoothing: float = 0.0
+
+    learned = Config(**four.model_dump())
+    assert sweep.sweep(experiment, learned, cohort, tmp_path) == {}
+    assert calls == FOUR  # none again
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+    used = Config(**four.model_dump() | {"smoothing": 0.1})
+    refused(lambda: sweep.sweep(experiment, used, cohort, tmp_path), "smoothing", "0.1", sweep.DEFAULT)
+    sweep.sweep(experiment, used, cohort, tmp_path / "another")
+    refused(lambda: sweep.sweep(experiment, learned, cohort, tmp_path / "another"), "smoothing", "0.1", sweep.DEFAULT)
 
 
 def test_a_larger_grid_keeps_its_runs(calls, four, cohort, tiny, tmp_path):
