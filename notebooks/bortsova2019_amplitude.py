@@ -34,6 +34,7 @@ from IPython.display import Markdown, display
 from fewlabels import plots
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
+from fewlabels.papers.bortsova2019 import figures
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.warps import gaussian_field, gaussian_field_rms, warp
 
@@ -117,7 +118,7 @@ display(Markdown((folder / "amplitude.md").read_text()))
 
 # %%
 title = f"Data: {cohort.meta['data']}, {size} px, {labels[0]} labels, profile {profile}"
-figure = plots.against_amplitude(scores, title)
+figure = figures.against_amplitude(scores, title)
 with whole(folder / "figure1.png") as temporary:
     figure.savefig(temporary, format="png")
 

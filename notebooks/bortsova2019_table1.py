@@ -39,6 +39,7 @@ from fewlabels.data import jsrt
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.methods.consistency import draw_transforms, reached
+from fewlabels.papers.bortsova2019 import figures
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.warps import align, jacobian_determinant, warp
 
@@ -142,7 +143,7 @@ display(Markdown((folder / "table1.md").read_text()))
 
 # %%
 title = f"Data: {cohort.meta['data']}, {size} px, profile {profile}"
-figure = plots.against_labels(tables["table1"], title)
+figure = figures.against_labels(tables["table1"], title)
 with whole(folder / "figure1.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -154,7 +155,7 @@ with whole(folder / "figure1.png") as temporary:
 first = (min(splits), min(labels), "all")
 runs = [run for run in experiment.grid(config) if (run.split, run.labels, run.validation) == first]
 records = {run: record for run in runs if (record := sweep.stored(experiment, config, run, folder))}
-figure = plots.learning_curves(
+figure = figures.learning_curves(
     {run.method: r["history"] for run, r in records.items()}, f"{title}, {min(labels)} labels"
 )
 with whole(folder / "figure2.png") as temporary:

@@ -43,6 +43,7 @@ from fewlabels.data import acdc
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.papers.chaitanya2019 import acdc as experiment
+from fewlabels.papers.chaitanya2019 import figures
 from fewlabels.papers.chaitanya2019 import rows as acdc_rows
 
 # %% tags=["parameters"]
@@ -152,7 +153,7 @@ display(Markdown((folder / "table1.md").read_text()))
 
 # %%
 title = f"Data: {cohort.meta['data']}, {config.size} px, profile {profile}"
-figure = plots.by_volumes(tables["table1"], ("RV", "Myo", "LV", "mean"), title)
+figure = figures.by_volumes(tables["table1"], ("RV", "Myo", "LV", "mean"), title)
 with whole(folder / "figure1.png") as temporary:
     figure.savefig(temporary, format="png")
 

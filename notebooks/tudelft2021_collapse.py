@@ -32,6 +32,7 @@ if "google.colab" in sys.modules:  # upload or clone the repository to /content/
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
 import math
+from itertools import islice
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -108,10 +109,8 @@ def train(mode, rate, steps, start=None):
 
 def batches_of(steps, labelled_only=False):
     """Batches of the labelled images, or of all, labelled first."""
-    _, next_indices = experiment.batches(config, labelled, unlabelled[:0] if labelled_only else unlabelled)
-    for _ in range(steps):
-        chosen, n = next_indices()
-        yield {"images": cohort.images[chosen], "labels": cohort.labels[chosen[:n]]}
+    pool = unlabelled[:0] if labelled_only else unlabelled
+    return islice(experiment.batches(config, cohort.images, cohort.labels, labelled, pool), steps)
 
 
 def scored(mode, method):

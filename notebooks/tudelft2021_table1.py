@@ -45,6 +45,7 @@ from fewlabels.augment import classical as augment
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.papers.tudelft2021 import cifar10 as experiment
+from fewlabels.papers.tudelft2021 import figures
 
 # %% tags=["parameters"]
 profile = "smoke"  # names the result folder: the parameter file's own name; of "smoke" two runs are done
@@ -120,12 +121,10 @@ with whole(folder / ("pictures" if real else "") / "figure2.png") as temporary:
 run = experiment.grid(config)[-1]
 method = experiment.build(config, run, cohort, config.consistency_weight, run.learning_rate)
 labelled, unlabelled = cohort.index(split.labelled), cohort.index(split.unlabelled)
-_, next_indices = experiment.batches(config, labelled, unlabelled)
-chosen, n = next_indices()
-x, y = cohort.images[chosen], cohort.labels[chosen[:n]]
+x, y = next(experiment.batches(config, cohort.images, cohort.labels, labelled, unlabelled)).values()
 log_p1, log_p2 = method.log_probabilities(torch.cat([x, method.transform(x)])).chunk(2)
 loss_sup, loss_cons = method.losses(log_p1, log_p2, y)
-print(f"{len(x)} images, {n} of them labelled; L_S = {loss_sup:.2f} (ln 10 = 2.30), L_C = {loss_cons:.3f}")
+print(f"{len(x)} images, {len(y)} of them labelled; L_S = {loss_sup:.2f} (ln 10 = 2.30), L_C = {loss_cons:.3f}")
 
 # %% [markdown]
 # ## The sweep
@@ -145,7 +144,7 @@ display(Markdown((folder / "table1.md").read_text()))
 
 # %%
 title = f"Data: {cohort.meta['data']}, width {config.width:g}, profile {profile}"
-figure = plots.by_method(tables["table1"], title)
+figure = figures.by_method(tables["table1"], title)
 with whole(folder / "figure1.png") as temporary:
     figure.savefig(temporary, format="png")
 
@@ -159,7 +158,7 @@ for mode in config.modes:
     records = {r.transform: sweep.stored(experiment, config, r, folder) for r in runs}
     histories = {transform: record["history"] for transform, record in records.items() if record}
     if histories:
-        figure = plots.training_and_validation(histories, f"{title}, {mode}")
+        figure = figures.training_and_validation(histories, f"{title}, {mode}")
         with whole(folder / f"figure3-{mode}.png") as temporary:
             figure.savefig(temporary, format="png")
 

@@ -42,9 +42,8 @@ import torch
 from fewlabels import plots
 from fewlabels.engine import params
 from fewlabels.losses import soft_dice_loss
-from fewlabels.papers.vorontsov2019 import figures
+from fewlabels.papers.vorontsov2019 import figures, rows
 from fewlabels.papers.vorontsov2019 import mnist as experiment
-from fewlabels.papers.vorontsov2019 import rows
 from fewlabels.papers.vorontsov2019 import training as training
 from fewlabels.paths import CHECKOUT
 from fewlabels.scores import metrics

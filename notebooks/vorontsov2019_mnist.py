@@ -176,9 +176,7 @@ for task in shown:
     d = parts[task]["test"]
     x_P, x_A = d.presence[:8], d.absence[:8]
     made, p = training.translated(method, x_P, x_A, 0), method.predict(x_P)
-    figure = figures.rows(
-        figures.translations(made, p, x_P, x_A, d.masks[:8]), title=f"{task} ({cohort.meta['data']})"
-    )
+    figure = figures.rows(figures.translations(made, p, x_P, x_A, d.masks[:8]), title=f"{task} ({cohort.meta['data']})")
     with whole(folder / ("pictures" if real else "") / f"figure7_{task}.png") as temporary:
         figure.savefig(temporary, format="png")
 

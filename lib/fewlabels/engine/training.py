@@ -56,6 +56,9 @@ class Batches:
     def __init__(self, make: Callable[..., dict], *samplers):
         self.make, self.samplers = make, samplers
 
+    def __iter__(self):
+        return self
+
     def __next__(self) -> dict:
         return self.make(*[next(sampler) for sampler in self.samplers])
 
