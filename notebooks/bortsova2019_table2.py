@@ -67,6 +67,8 @@ steps_finetune = 150  # stage 2, each method
 patience = 0  # steps without a better validation mIoU before a stage ends; 0: never
 validate_every = 30  # steps
 loss_draws = 2  # pairs of transforms per labelled image for the final losses
+loss_images = 0  # of the first so many labelled images; 0: of all
+precision = "fp32"  # of the networks; "bf16" on processors with AVX512-BF16 or AMX, and on CUDA
 threads = 1  # of the CPU; part of what decides the bits
 
 # %%

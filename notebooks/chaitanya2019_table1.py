@@ -71,6 +71,7 @@ warm_up = 10  # the first of them, in which S learns alone
 steps = 40  # of S, in the end
 validate_every = 10  # steps
 realism_steps = 10  # of a fresh discriminator that tells real from augmented images; 0: not done
+precision = "fp32"  # of the networks; "bf16" on processors with AVX512-BF16 or AMX, and on CUDA
 threads = 1  # of the CPU; part of what decides the bits
 
 # %%

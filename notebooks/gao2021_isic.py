@@ -82,6 +82,7 @@ weight_decay = 0.0001  # of T
 learning_rate_gan = 0.002  # of Adam for G and D
 steps = 12  # of every training of T
 epochs = 4  # into which the steps are cut: what is looked at at the end of each
+precision = "fp32"  # of the networks; "bf16" on processors with AVX512-BF16 or AMX, and on CUDA
 threads = 1  # of the CPU; part of what decides the bits
 
 # %%

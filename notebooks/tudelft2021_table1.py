@@ -72,6 +72,7 @@ steps_early = 10  # the first step of SemiTCE
 steps_semi = 40  # SemiC; the second step of SemiCT and SemiTCE
 validate_every = 10  # steps
 keep = "last"  # which network is scored: best on validation, or the last as in the report
+precision = "fp32"  # of the networks; "bf16" on processors with AVX512-BF16 or AMX, and on CUDA
 threads = 1  # of the CPU; part of what decides the bits
 
 # %%

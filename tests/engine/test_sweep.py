@@ -433,7 +433,6 @@ def test_provenance_of_a_folder(calls, four, cohort, tmp_path, monkeypatch):
     assert found["fingerprint"] == cohort.fingerprint()
     assert found["packages"]["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
-    assert found["amp"] is False
     assert {"python", "device", "deterministic"} <= set(found)
     assert found["start"] <= found["end"]
     assert "uncommitted" not in (tmp_path / "table1.md").read_text()

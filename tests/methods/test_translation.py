@@ -456,7 +456,7 @@ def test_training_lowers_what_it_is_to_lower():
 
 def test_in_bfloat16_losses_are_about_the_same():
     one, other = method(), method()
-    other.amp = True
+    other.bf16 = True
     found = []
     for m in (one, other):
         torch.manual_seed(7)

@@ -54,9 +54,11 @@ def pairs(device, quick, queued):
     config = config.model_copy(update=SMALL if quick else {})
     n, k = config.batch_size, max(config.labelled_in_batch, 1)
 
-    def step(batch, row="Proposed", amp=False, kind=Translation):
-        method = mnist.network(config.model_copy(update={"amp": amp}), mnist.Run(row, "48-simple", 0), device)
-        method = kind(method.G, method.D, method.optimisers, method.weights, method.variant, method.amp)
+    def step(batch, row="Proposed", precision="fp32", kind=Translation):
+        method = mnist.network(
+            config.model_copy(update={"precision": precision}), mnist.Run(row, "48-simple", 0), device
+        )
+        method = kind(method.G, method.D, method.optimisers, method.weights, method.variant, method.bf16)
         return lambda: (method.training_step(batch)["loss_rec"],)
 
     def make(ours, peer):
@@ -77,5 +79,5 @@ def pairs(device, quick, queued):
         Pair(work="float32", peer="concatenated skips", make=make({}, {"row": "Proposed (concat)"}), **row),
     ]
     if device == "cuda":
-        found.append(Pair(work="bfloat16", peer="float32", make=make({"amp": True}, {}), **row))
+        found.append(Pair(work="bfloat16", peer="float32", make=make({"precision": "bf16"}, {}), **row))
     return found

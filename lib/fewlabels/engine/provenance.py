@@ -57,7 +57,6 @@ def machine(device):
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_processor()}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "amp": False,
         "tf32": device.type == "cuda"
         and {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "deterministic": device.type == "cpu",

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from fewlabels.engine import provenance
+from fewlabels import precision
+from fewlabels.engine import memory, provenance
 from fewlabels.engine.training import Stopped
 from fewlabels.errors import BadInput
 from fewlabels.files import whole, writable, write_json
@@ -51,9 +52,11 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     stop    () -> True asks to stop after the next checkpoint: raises Stopped
 
     Returns `{run id: message}` of the runs that failed. Raises BadInput when a stored run was made with another
-    config or from other data: numbers of two kinds are never mixed.
+    config or from other data: numbers of two kinds are never mixed; or for a `precision` that the device has not.
     """
     device, code = _device(device), provenance.code()
+    memory.keep()
+    precision.check(getattr(config, "precision", "fp32"), device)
     runs = [run for run in experiment.grid(config) if only is None or only(run)][:limit]
     fingerprint = cohort.fingerprint()
     missing = [run for run in runs if stored(experiment, config, run, folder, fingerprint) is None]

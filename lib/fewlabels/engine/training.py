@@ -13,6 +13,7 @@ import torch
 
 from fewlabels.engine.protocols import Method
 from fewlabels.files import locked, whole
+from fewlabels.precision import Precision, set_precision
 
 
 class Diverged(RuntimeError):
@@ -103,15 +104,17 @@ def cosine(optimiser, steps):
 class Stages:
     """Trains the stages of one run: what all of them share.
 
-    folder  below which each keeps its checkpoints, in a folder of its name: stages of several runs that have one name
-            are one stage, trained once
-    report  report(name, step, steps, last history entry) after each validation
-    stop    () -> True asks to stop after the state is saved: raises Stopped
+    folder     below which each keeps its checkpoints, in a folder of its name: stages of several runs that have one
+               name are one stage, trained once
+    report     report(name, step, steps, last history entry) after each validation
+    stop       () -> True asks to stop after the state is saved: raises Stopped
+    precision  in which the networks of a method compute (`precision.set_precision`)
     """
 
     folder: Path
     report: Callable | None = None
     stop: Callable[[], bool] | None = None
+    precision: Precision = "fp32"
 
     def __call__(
         self, name: str, build: Callable[[], Method], batches, validate=None, *, seed: int, steps: int, **options
@@ -123,6 +126,7 @@ class Stages:
         """
         torch.manual_seed(seed)
         method = build()
+        set_precision(method.network, self.precision)
         report = self.report and (lambda step, entry: self.report(name, step, steps, entry))
         history = fit(
             method, batches, (lambda: validate(method)) if validate else dict,

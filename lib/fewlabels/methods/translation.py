@@ -44,7 +44,7 @@ class _Trained(Resumable):
 
     def autocast(self):
         device = next(self.G.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.amp)
+        return torch.autocast(device, torch.bfloat16, enabled=self.bf16)
 
     def step(self, name, loss):
         """An update of what `optimisers[name]` trains, by the gradient of `loss` to that alone."""
@@ -63,17 +63,17 @@ class Translation(_Trained):
     weights     lambda of Eq. 7: `adv`, `rec`, `lat`, `cyc` (0: no cycle), `seg`
     variant     "released": four latent terms, two of which are over the whole code, and the hinge at each place of D's
                 maps; "paper": the six terms of Eq. 10, and the hinge of an image's mean
-    amp         whether to compute in bfloat16 where that is safe
+    bf16        whether to compute in bfloat16 where that is safe
 
     Raises ValueError for another variant.
     """
 
-    def __init__(self, G, D, optimisers, weights=LAMBDA, variant="released", amp=False):
+    def __init__(self, G, D, optimisers, weights=LAMBDA, variant="released", bf16=False):
         if variant not in VARIANTS:
             raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
         self.G, self.D, self.optimisers = G, nn.ModuleDict(D), optimisers
         self.network = nn.ModuleDict({"G": G, "D": self.D})
-        self.weights, self.variant, self.amp = weights, variant, amp
+        self.weights, self.variant, self.bf16 = weights, variant, bf16
 
     def translate(self, x_P, x_A, u=None):
         """All images and codes of Eq. 1 to 6, by their names in the paper; `u` `(N, unique, ...)`, or drawn."""
@@ -164,9 +164,9 @@ class Autoencoding(_Trained):
     it even then.
     """
 
-    def __init__(self, G, optimisers, weights=None, amp=False):
+    def __init__(self, G, optimisers, weights=None, bf16=False):
         self.G, self.network, self.optimisers = G, nn.ModuleDict({"G": G}), optimisers
-        self.weights, self.amp = weights or {"rec": 1.0, "seg": 1.0}, amp
+        self.weights, self.bf16 = weights or {"rec": 1.0, "seg": 1.0}, bf16
 
     def training_step(self, batch):
         """One update; a batch as for `Translation`, of which "Only segmentation" uses what has a mask.

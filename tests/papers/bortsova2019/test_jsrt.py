@@ -1,11 +1,13 @@
 """Which networks are trained and what each may see: the grid, what names a run, Table 2's protocol, amplitudes of T."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from fewlabels.data import jsrt
 from fewlabels.engine import params, report, sweep, training
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.papers.bortsova2019.jsrt import Run
@@ -271,3 +273,14 @@ def test_folding(tiny):
     assert experiment.folding(config) == experiment.folding(tiny(amplitude=[10.0], labels=[4], seeds=[3]))
     assert experiment.folding(tiny(amplitude=[0.0])) == 0
     assert experiment.folding(tiny(amplitude=[50.0])) == 1
+
+
+def test_losses_of_a_fixed_number_of_images(tiny, cohort):
+    """Those of the first: as if no other image had been labelled."""
+    config = tiny(labels=[4], loss_draws=3)
+    split = jsrt.splits(cohort.ids, 0, 4, config.train_images)
+    method = experiment.build(config, "SemiTC")
+    few = experiment.final_losses(config.model_copy(update={"loss_images": 2}), method, cohort, split, seed=0)
+    first = replace(split, labelled=split.labelled[:2])
+    assert few == experiment.final_losses(config, method, cohort, first, seed=0)
+    assert few != experiment.final_losses(config, method, cohort, split, seed=0)

@@ -73,7 +73,7 @@ BOTH = [
     ({"width": 2.0}, "width: .*found 2.0"),
     ({"label_share": 0.0}, "label_share: .*greater than 0, found 0.0"),
     ({"label_share": 1.5}, "label_share: .*less than or equal to 1, found 1.5"),
-    ({"amp": "no"}, "amp: .*found 'no'"),
+    ({"precision": "fp16"}, "precision: .*found 'fp16'"),
     ({"lambda_gan": 1.0}, "lambda_gan: .*an unknown key"),
     ({"data": "cifar10"}, "data: .*found 'cifar10'"),
 ]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fewlabels.data import jsrt
 from fewlabels.engine import params
-from fewlabels.engine.params import Count, Size, check_grid
+from fewlabels.engine.params import Count, Natural, Size, check_grid
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
@@ -21,6 +21,7 @@ from fewlabels.papers.bortsova2019.claims import judge
 from fewlabels.papers.bortsova2019.measures import evaluate
 from fewlabels.papers.bortsova2019.tables import METHODS, PAPER, STOP_GRADIENT, tables
 from fewlabels.paths import data_root
+from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
@@ -63,6 +64,8 @@ class Config(BaseModel):
     patience: Annotated[int, Field(ge=0)]  # steps without a better validation mIoU before a stage ends; 0 never
     validate_every: Count
     loss_draws: Count  # pairs of transforms per labelled image when the losses of the chosen network are taken
+    loss_images: Natural = 0  # the first so many labelled images, of which they are taken; 0: all
+    precision: Precision = "fp32"  # of the networks: bf16 on processors with AVX512-BF16 or AMX, and on CUDA
     threads: Count
 
     @model_validator(mode="after")
@@ -202,7 +205,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         prediction = method.predict(images[validation]).argmax(1)
         return {"validation": float(metrics.iou(prediction, labels[validation], len(jsrt.CLASSES)).mean())}
 
-    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.split, run.labels)
+    stage, seed = Stages(folder, report, stop, config.precision), partial(seed_of, run.seed, run.split, run.labels)
     options = {"every": config.validate_every, "patience": config.patience}
     supervised, _ = stage(
         f"supervised_{_place(run)}", lambda: build(config, "Baseline", device), batches("Baseline"), validate,
@@ -253,12 +256,12 @@ def folding(config, fields=100):
 
 @torch.no_grad()
 def final_losses(config, method, cohort, split, seed):
-    """L_sup, L_cons and the excluded share of the chosen network on its labelled images under T (Section 4, par. 2).
+    """L_sup, L_cons and the excluded share of the chosen network on labelled images under T (Section 4, par. 2).
 
     `config.loss_draws` pairs of transforms for each image, the same for every method; batch norms as in prediction.
     """
     device = next(method.network.parameters()).device
-    index = cohort.index(split.labelled)
+    index = cohort.index(split.labelled)[: config.loss_images or None]
     method.network.eval()
     torch.manual_seed(seed)
     sums = torch.zeros(3, dtype=torch.float64)

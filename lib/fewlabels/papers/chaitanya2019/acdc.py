@@ -19,6 +19,7 @@ from fewlabels.papers.chaitanya2019 import rows as rows
 from fewlabels.papers.chaitanya2019.claims import judge
 from fewlabels.papers.chaitanya2019.tables import METHODS, PAPER, tables
 from fewlabels.paths import data_root
+from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
@@ -57,6 +58,7 @@ class Config(BaseModel):
     steps: Count  # of S, in the end
     validate_every: Count
     realism_steps: Natural  # of a fresh discriminator that tells real from augmented images; 0: not done
+    precision: Precision = "fp32"  # of the networks: bf16 on processors with AVX512-BF16 or AMX, and on CUDA
     threads: Count
 
     @model_validator(mode="after")
@@ -133,7 +135,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
         return {"validation": 100 * float(scores.mean())}
 
-    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.split, run.labels)
+    stage, seed = Stages(folder, report, stop, config.precision), partial(seed_of, run.seed, run.split, run.labels)
     of_labelled = lambda: Shuffled(labelled, config.batch_size)  # noqa: E731
     names, variant = rows.parts(run.method)
     generators = {}

@@ -31,7 +31,7 @@ class Trainer:
     def __init__(self, config, run, cohort, folder, device="cpu", report=None, stop=None):
         torch.set_num_threads(config.threads)
         self.config, self.run, self.cohort, self.folder, self.device = config, run, cohort, folder, device
-        self.stages = Stages(folder, report, stop)
+        self.stages = Stages(folder, report, stop, config.precision)
         self.images, self.labels = cohort.images.to(device), cohort.labels.to(device)
         self.split = split_of(config, cohort, run.fold)
         self.pool = cohort.index(self.split.labelled)

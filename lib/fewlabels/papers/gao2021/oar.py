@@ -130,7 +130,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         chosen = {"images": crops(images, index, corners, patch), "labels": targets}
         return chosen if others is None else chosen | {"real": crops(images, *others, patch)}
 
-    stages = Stages(folder, report, stop)
+    stages = Stages(folder, report, stop, config.precision)
 
     def stage(name, build, steps, real=0):
         """The method that `build(T)` makes, trained; so many patches `real` beside a batch."""

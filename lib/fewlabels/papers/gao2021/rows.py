@@ -17,6 +17,7 @@ from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.auxbn import with_auxiliary
 from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.generators import AugmentationGenerator, Generator
+from fewlabels.precision import Precision
 
 GENERATORS = {
     "Affine": ("affine",),
@@ -70,6 +71,7 @@ class Settings(BaseModel):
     learning_rate_gan: Rate  # of Adam for G and D
     steps: Count
     epochs: Count  # into which the steps are cut: what is looked at, and a checkpoint, at the end of each
+    precision: Precision = "fp32"  # of the networks: bf16 on processors with AVX512-BF16 or AMX, and on CUDA
     threads: Count
 
     @property

@@ -21,6 +21,7 @@ from fewlabels.models.convsmall import ConvSmall
 from fewlabels.papers.tudelft2021.claims import judge
 from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS, of_curve, tables
 from fewlabels.paths import data_root
+from fewlabels.precision import Precision
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
 
@@ -62,6 +63,7 @@ class Config(BaseModel):
     steps_semi: Count  # SemiC; the second step of SemiCT and SemiTCE
     validate_every: Count
     keep: Literal["best", "last"]  # which network is scored: best on validation, or the last as in the report
+    precision: Precision = "fp32"  # of the networks: bf16 on processors with AVX512-BF16 or AMX, and on CUDA
     threads: Count
 
     @model_validator(mode="after")
@@ -194,7 +196,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
         return {"validation": found["accuracy"], **others}
 
-    stage, seed = Stages(folder, report, stop), partial(seed_of, run.seed, run.transform)
+    stage, seed = Stages(folder, report, stop, config.precision), partial(seed_of, run.seed, run.transform)
     options = {"every": config.validate_every, "keep": config.keep}
 
     def supervised(name, steps):

@@ -54,7 +54,7 @@ def grid(config):
 
 def identity(config, run):
     """All that decides the numbers of one run."""
-    return params.identity(config, run, LISTS)
+    return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
 def notebooks(config):

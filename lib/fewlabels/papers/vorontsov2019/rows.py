@@ -14,6 +14,7 @@ from fewlabels.errors import BadInput
 from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
+from fewlabels.precision import Precision
 
 METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
 SKIP_OF = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
@@ -47,7 +48,7 @@ class Settings(BaseModel):
     steps_segmentation: Count  # of `Only segmentation`, whose batches are of images with masks alone
     validate_every: Count
     measured: Count  # test images whose translations are measured
-    amp: bool  # bfloat16 where that is safe (GPU)
+    precision: Precision = "fp32"  # of the networks: bf16 on processors with AVX512-BF16 or AMX, and on CUDA
     threads: Count
 
     @model_validator(mode="after")
@@ -80,7 +81,7 @@ def build(config, method, size, channels, width, levels, adaptive, device):
     )
     if method in METHODS[:2]:
         network = Autoencoder(channels, width, levels, method == "AE baseline", config.variant).to(device)
-        return Autoencoding(network, {"G": adam(network, config.learning_rate)}, amp=config.amp)
+        return Autoencoding(network, {"G": adam(network, config.learning_rate)}, bf16=config.precision == "bf16")
     separate, skip = method == "Proposed (sep dec)", SKIP_OF.get(method, "compress")
     G = Translator(size, channels, width, levels, skip, adaptive, separate, config.variant).to(device)
     widths = [config.discriminator_width * 2**level for level in range(config.discriminator_levels)]
@@ -92,7 +93,7 @@ def build(config, method, size, channels, width, levels, adaptive, device):
     weights = {name: getattr(config, f"lambda_{name}") for name in ("adv", "rec", "lat", "cyc", "seg")}
     if method == "Proposed (no cycle)":
         weights["cyc"] = 0.0
-    return Translation(G, D, optimisers, weights, config.variant, config.amp)
+    return Translation(G, D, optimisers, weights, config.variant, config.precision == "bf16")
 
 
 def batches(config, method, part, augment=None):
