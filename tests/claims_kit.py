@@ -118,7 +118,20 @@ def nothing_judged(judge, n, scores):
         assert (judged["data"] == "phantom").all()
 
 
-def but(scores, least=None, **place):
-    """Scores without those of a place, `column=value`; or there with folds or seeds `(column, number)` below it."""
-    here = np.all([scores[column] == value for column, value in place.items()], axis=0)
-    return scores[~here if least is None else ~here | (scores[least[0]] < least[1])]
+def needs(verdict, scores, place, unit, lost=(np.nan, np.inf, -np.inf), apart=True):
+    """Three of a unit (folds, seeds) are enough: of all that there is at each place, with numbers, and of the same.
+
+    verdict  scores -> verdict; `scores` are supported, and hold nothing but what the claim names
+    place    columns; at each of their values the scores are cut down in turn
+    """
+    order = scores[unit].rank(method="dense")
+    assert verdict(scores) == SUPPORTED
+    assert verdict(scores[order <= 3]) == SUPPORTED
+    for i, values in enumerate(scores[place].drop_duplicates().to_numpy().tolist()):
+        here = (scores[place] == values).all(axis=1)
+        third = here & (order >= 3)
+        assert verdict(scores[~here]) == NOT_RUN, values
+        assert verdict(scores[~third]) == NOT_RUN, values
+        assert verdict(scores.assign(value=scores["value"].mask(third, lost[i % len(lost)]))) == NOT_RUN, values
+        others = scores.assign(**{unit: scores[unit].where(~here, scores[unit] + 5)})
+        assert not apart or verdict(others) == NOT_RUN, values
