@@ -24,7 +24,7 @@ SMALL = {
     "cifar10": {"width": 0.0834, "batch_size": 16},
     "acdc": {"size": 32, "width": 4, "batch_size": 4},
     "isic": {"size": 32, "generator_width": 2, "discriminator_width": 4, "batch_size": 8},
-    "oar": {"width": 2, "levels": 2, "patch": [16, 32, 32]},
+    "oar": {"width": 2, "levels": 2, "patch": [16, 16, 16], "batch_size": 8},
     "mnist": {"width": 2, "discriminator_width": 4, "batch_size": 4},
 }
 

@@ -12,8 +12,8 @@ DEFAULT = {TRIM_THRESHOLD: 2**17, TOP_PAD: 2**17, MMAP_MAX: 2**16}
 def keep(options=KEPT):
     """Memory that is freed stays with the process. Does nothing where the C library is not glibc.
 
-    By default glibc maps a large block singly, gives it back as soon as it is freed, and has the system zero it, page by
-    page, when the next tensor of that size comes: a tenth of a training step in 3-D (`bench.precision`).
+    By default glibc maps a large block singly and gives it back as soon as it is freed; the system zeroes it anew, page
+    by page, when the next tensor of that size comes: a tenth of a training step in 3-D (`bench.precision`).
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for option, value in options.items():
