@@ -31,7 +31,7 @@ NOTEBOOKS = {
 }
 PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
-    "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse"},
+    "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse", "probe", "probe_apart"},
     "acdc": {"smoke", "quick", "lite", "paper", "probe", "probe_whole", "probe_field"},
     "isic": {"smoke", "quick", "lite", "paper"},
     "oar": {"smoke", "quick", "lite", "paper"},
