@@ -51,17 +51,20 @@ profile = "smoke"  # names the result folder: the parameter file's own name; of 
 data = "phantom"  # "acdc" for the real volumes below FEWLABELS_DATA
 phase = "ES"  # end-systole, as in the paper; "ED", end-diastole, is what the released code reads
 size = 32  # side of the images in pixels; 224 in the paper
+field = 0  # side of what they show about the centre, in the paper's pixels; 0: all 224
 methods = ["A", "A+GD+GI+Mixup", "Adv Tr SSL"]  # rows of the table
 labels = [1]  # labelled volumes, 1 and 3
 splits = [1]  # labelled sets, 1 to 5
 seeds = [0]  # repeats
-extra_methods = ["A+GD (no task gradient)"]  # rows that are run on fewer labelled sets:
-extra_splits = [1]  # these
+extra_methods = ["A+GD (no task gradient)"]  # rows that are run behind the others, with
+extra_labels = [1]  # these numbers of labelled volumes,
+extra_splits = [1]  # on these labelled sets
 width = 8  # channels of the first level of all networks; 16 in the paper
 norm_momentum = 0.1  # share of a new batch in running statistics; in the released code 0.01
 lambda_adv = 1.0  # of the adversarial loss, Eq. 5
 lambda_big = 0.001  # of L_big, Eq. 5
-background_weight = 0.1  # in the loss of the final training; the paper's words: 0
+loss = "weighted_cross_entropy"  # L_S: the paper's; or "cross_entropy_dice", without weights
+background_weight = 0.1  # in the paper's loss of the final training; the paper's words: 0
 mixup_alpha = 0.1  # of the beta distribution; the released code's
 adversarial_weight = 0.1  # of the rows Adv Tr, at the end of their training
 batch_size = 20  # slices
@@ -110,6 +113,8 @@ figure = plots.pictures(cohort.images[middle, 0], titles=pathology, columns=5, v
 # | S's batch while G learns | half generated | 6 to 15 of 20 | half |
 # | D's real images | labelled and unlabelled | unlabelled | labelled and unlabelled |
 # | background in the final loss | left out | weight 0.1 | `background_weight`, 0.1: without, nothing is ever background |
+# | L_S | weighted cross-entropy | weighted cross-entropy | `loss`: that, or cross-entropy + Dice of the three structures |
+# | field of view | 224 px of 1.367 mm | the same | `field`: that, or the middle of it, whatever is there; voxels outside count as background in every score |
 # | cardiac phase | end-systole | frame 1, end-diastole | `phase`, ES |
 # | G's loss of D | log(1 - D) | -log D | -log D |
 # | \|v\|, \|ΔI\| of L_big | sum (norm) | mean | mean |

@@ -278,6 +278,25 @@ def test_small_images_do_not_alias(copy):
     assert abs(float(board.mean()) - 0.5) < 0.02
 
 
+@pytest.mark.parametrize(("field", "size", "fine"), [(112, 56, 1), (144, 48, 1), (99, 33, 2), (144, 64, 4)])
+def test_a_field_about_the_centre(official, field, size, fine):
+    """Block means of what is cut out of the grid, made `fine` times as fine where pixels' edges need it."""
+    full, part = acdc.load(official, n4=False), acdc.load(official, size, n4=False, field=field)
+
+    def cut(images):
+        images = images.repeat_interleave(fine, 2).repeat_interleave(fine, 3)
+        first = fine * (GRID - field) // 2
+        images = images[..., first : first + fine * field, first : first + fine * field]
+        return torch.nn.functional.avg_pool2d(images, fine * field // size)
+
+    torch.testing.assert_close(part.images, cut(full.images), atol=1e-5, rtol=0)
+    shares = (cut(one_hot(full.labels)).double() * (fine * field // size) ** 2).round()  # whole numbers
+    assert part.labels.equal(shares.argmax(1))
+    assert part.spacing_mm == pytest.approx((MM * field / size,) * 2)
+    assert part.meta["field"] == field
+    assert full.meta["field"] == GRID
+
+
 # ---- back to the native grid ----
 
 
@@ -315,6 +334,22 @@ def test_there_and_back_without_scaling(copy):
             assert back[:, 0, :, :38].eq(1).all()
             assert back[:, 0, :, 38 + GRID :].eq(1).all()
             assert back[:, 1:, :, :38].eq(0).all()
+
+
+def test_outside_the_field_is_background(copy):
+    """Pixels of the copy are those of the grid: a crop of 120 of them, as they are, comes back to where it was."""
+    cohort = acdc.load(copy, 120, field=120)
+    for patient, native in cohort.meta["native"].items():
+        back = acdc.to_native(one_hot(cohort.labels[of(cohort, patient)]), patient, cohort)
+        outside = np.ones(native.shape[1:], bool)
+        first = []
+        for n in outside.shape:  # of the field, in native pixels: half of what the 224 leave out, rounded down, and 52
+            first.append(((n - GRID) // 2 if n > GRID else -((GRID - n) // 2)) + (GRID - 120) // 2)
+        outside[tuple(slice(max(0, i), max(0, i + 120)) for i in first)] = False
+        assert (outside.any(), outside.all()) == (patient != "patient001", False)
+        assert back.argmax(1).equal(torch.where(torch.from_numpy(outside), 0, native.long()))
+        assert back[:, 0, outside].eq(1).all()
+        assert back[:, 1:, outside].eq(0).all()
 
 
 def test_native_probabilities_are_scipys(official):
@@ -426,6 +461,11 @@ def test_large_values_survive_n4(tmp_path):
 @pytest.mark.parametrize("size", [0, -1, 225, 512])
 def test_sizes(copy, size):
     refused(lambda: acdc.load(copy, size), "size: expected 1 to 224", f"found {size}")
+
+
+@pytest.mark.parametrize("field", [0, 63, 225, 144.5])
+def test_fields(copy, field):
+    refused(lambda: acdc.load(copy, 64, field=field), f"field: expected 64 (size) to 224, found {field}")
 
 
 def test_phases(copy):

@@ -304,6 +304,69 @@ def test_both_halves_are_one_forward_pass_and_one_batch_of_the_norms():
     assert network[2].num_batches_tracked == 1
 
 
+def apart(network, x, labelled, transform=darker):
+    """The oracle: every kind by a copy of the network; log-probabilities of x and t(x), and the copies."""
+    copies, parts = [copy.deepcopy(network).train() for _ in range(2)], (x[:labelled], x[labelled:])
+    halves = [net(torch.cat([p, transform(p)])).log_softmax(1).chunk(2) for net, p in zip(copies, parts, strict=True)]
+    return *(torch.cat(of) for of in zip(*halves, strict=True)), copies
+
+
+def plain(network=None):
+    """Without dropout, in float64."""
+    torch.manual_seed(0)
+    return ConvSmall(width=0.05, dropout=0).double()
+
+
+def test_norms_apart_each_kind_passes_as_if_it_were_alone():
+    network, data, y = plain(), batch(), batch()["labels"]
+    x = data["images"] = data["images"].double()
+    x[5:] = 3 * x[5:] + 1  # unlabelled images are of another kind
+    log_p1, log_p2, (of_labelled, of_others) = apart(network, x, 5)
+    losses = method(network).losses(log_p1, log_p2, y)
+    sum(losses).backward()
+    sup, cons = (loss.item() for loss in losses)
+    together = method(copy.deepcopy(network)).training_step(data)
+    assert abs(together["loss_sup"].item() - sup) > 1e-3  # it makes a difference
+    m = method(network, norms_apart=True)
+    record = m.training_step(data)
+    assert [record["loss_sup"].item(), record["loss_cons"].item()] == pytest.approx([sup, cons], abs=1e-9)
+    for ours, *others in zip(network.parameters(), of_labelled.parameters(), of_others.parameters(), strict=True):
+        assert torch.allclose(ours.grad, sum(p.grad for p in others), rtol=0, atol=1e-9)
+    for name, ours in network.named_buffers():
+        assert torch.equal(ours, of_labelled.get_buffer(name)), name  # running statistics, and how many batches
+    assert network[2].num_batches_tracked == 1
+
+
+def test_norms_apart_differ_in_nothing_where_all_images_have_labels_or_norms_are_frozen():
+    for labelled, settings in ((12, {}), (5, {"legacy_inference_mode": True})):
+        data = batch(labelled) | {"images": images().double()}
+        a, b = (method(plain(), norms_apart=norms, **settings) for norms in (False, True))
+        of_a, of_b = ({name: value.item() for name, value in m.training_step(data).items()} for m in (a, b))
+        assert of_a == pytest.approx(of_b, abs=1e-12)
+        assert all(torch.allclose(p, q, atol=1e-12) for p, q in zip(a.network.parameters(), b.network.parameters()))
+        assert all(map(torch.equal, a.network.buffers(), b.network.buffers()))
+
+
+def test_norms_apart_of_a_batch_without_a_label_move_no_running_statistics():
+    m = method(norms_apart=True)
+    before = state(m.network)
+    m.training_step(batch(labelled=0))
+    assert changed(m.network, before) == set(before) - statistics(m.network)
+    m.training_step(batch())
+    assert changed(m.network, before) == set(before)  # again
+
+
+def test_norms_apart_in_evaluation_are_the_labelled_ones():
+    network, data = plain(), batch()
+    x = data["images"] = data["images"].double()
+    m = method(network, norms_apart=True)
+    m.training_step(data)
+    with torch.no_grad():
+        expected = copy.deepcopy(network).eval()(x).softmax(1)
+    assert torch.allclose(m.predict(x), expected, rtol=0, atol=1e-12)
+    assert torch.allclose(m.evaluate(x, darker(x), torch.zeros(12).long())[1], expected.argmax(1))
+
+
 def test_the_transform_is_given_the_whole_batch_once_a_step():
     given = []
     m = method(transform=lambda x: given.append(x) or darker(x))

@@ -50,40 +50,43 @@ VALIDATION = [11, 71]
 UNLABELLED = [20 * group + i for group in range(5) for i in range(16, 21)]
 
 
-def load(root, size=GRID, phase="ES", n4=None):
+def load(root, size=GRID, phase="ES", n4=None, field=GRID):
     """All slices as a `Cohort`: images float32 `(slices, 1, size, size)`; labels int64 `(slices, size, size)`, values
     as in `CLASSES`; ids `patient001/00`, ...; groups are the patients.
 
     root   the data root, which holds `acdc/`, or a file written by `prepare`
-    size   side in pixels, 1 to 224; the field of view is always that of 224 pixels
+    size   side in pixels, 1 to 224
+    field  side of what the images show, in pixels of the 224-grid, about its centre: `size` to 224, whatever is there
     phase  ES, end-systole (the paper), or ED, end-diastole (what the released loader reads), as Info.cfg numbers them
     n4     whether to correct the bias field; None: on for the official files, off for the copy
 
     Pre-processing of the paper and its code: N4; (x - x2) / (x98 - x2) with percentiles of the volume, not clipped;
     each slice to 1.36719 mm, images linearly, labels by nearest neighbour, areas aligned; cropped or padded with zeros
-    about the centre, offsets rounded down. Below 224, an image pixel is the mean of the 224-grid over its area, so that
-    nothing aliases, and its label the one with the largest share of it.
+    about the centre, offsets rounded down. Where it is larger, an image pixel is the mean of the 224-grid over its
+    area, so that nothing aliases, and its label the one with the largest share of it.
 
     `meta`: `pathology` `{patient: group}`; `native` `{patient: labels as in the file, uint8 (Z, H, W)}`; `scale`
-    `{patient: (rows, columns)}`, pixels of the 224-grid to a native one. Lengths in the copy are in native pixels.
+    `{patient: (rows, columns)}`, pixels of the 224-grid to a native one (in the copy 1); `field`.
 
     Raises `BadInput` naming the file if anything is missing, damaged, of another shape or kind, or without contrast.
     """
     if size not in range(1, GRID + 1):
         raise BadInput("size", f"1 to {GRID}", size)
+    if field not in range(size, GRID + 1):
+        raise BadInput("field", f"{size} (size) to {GRID}", field)
     arrays = _read(root, phase, n4)
     data, patients, shapes = str(arrays["data"]), arrays["patients"].tolist(), arrays["shapes"].tolist()
     ends = np.cumsum(arrays["shapes"].prod(axis=1))[:-1]
     volumes, masks = (np.split(arrays[name], ends) for name in ("images", "labels"))
     n, mm = sum(shape[0] for shape in shapes), SPACING_MM if data == "acdc" else 1.0  # a pixel of the 224-grid
     images, labels = torch.zeros(n, 1, size, size), torch.zeros(n, size, size, dtype=torch.long)
-    ids, native, scale, areas = [], {}, {}, acdc_grid.areas(size)
+    ids, native, scale, areas = [], {}, {}, acdc_grid.areas(size, field)
     for patient, shape, spacing, volume, mask in zip(patients, shapes, arrays["spacing"], volumes, masks):
         volume, mask = volume.reshape(shape), mask.reshape(shape)
         low, high = _window(f"{root}: {patient}", volume)
         scale[patient] = tuple((spacing[1:] / mm).tolist())
         axes = list(zip(shape[1:], scale[patient]))
-        rows, columns = (size / GRID * areas @ acdc_grid.linear(*axis) for axis in axes)
+        rows, columns = (size / field * areas @ acdc_grid.linear(*axis) for axis in axes)
         r, c = (acdc_grid.nearest(*axis) for axis in axes)
         here = slice(len(ids), len(ids) + len(volume))
         images[here, 0] = torch.from_numpy(np.stack([rows @ s @ columns.T for s in (volume - low) / (high - low)]))
@@ -94,17 +97,18 @@ def load(root, size=GRID, phase="ES", n4=None):
         ids += [f"{patient}/{z:02}" for z in range(len(volume))]
     meta = {"data": data, "source": SOURCES[data], "phase": str(arrays["phase"]), "n4": bool(arrays["n4"])}
     meta |= {"pathology": dict(zip(patients, arrays["pathology"].tolist())), "native": native, "scale": scale}
+    meta["field"] = field
     groups = tuple(name.split("/")[0] for name in ids)
-    return Cohort(images, labels, tuple(ids), CLASSES, (GRID / size * mm,) * 2, groups, meta)
+    return Cohort(images, labels, tuple(ids), CLASSES, (field / size * mm,) * 2, groups, meta)
 
 
 def to_native(probabilities, patient, cohort):
     """Probabilities of a patient's slices, float `(Z, classes, size, size)`, on its native grid `(Z, classes, H, W)`.
 
-    Bilinear, areas aligned; what was cropped off is background with probability 1. The per-volume Dice compares the
-    argmax with `cohort.meta["native"][patient]`. Raises `BadInput` for another shape.
+    Bilinear, areas aligned; outside the field is background with probability 1. The per-volume Dice compares the argmax
+    with `cohort.meta["native"][patient]`. Raises `BadInput` for another shape.
     """
-    native, size = cohort.meta["native"][patient], cohort.images.shape[-1]
+    native, size, field = cohort.meta["native"][patient], cohort.images.shape[-1], cohort.meta["field"]
     expected = (len(native), len(cohort.classes), size, size)
     if probabilities.shape != expected:
         raise BadInput(f"probabilities of {patient}", f"shape {expected}", tuple(probabilities.shape))
@@ -112,7 +116,7 @@ def to_native(probabilities, patient, cohort):
     for dim, n, scale in zip((-2, -1), native.shape[1:], cohort.meta["scale"][patient]):
         extent, first = acdc_grid.extent_of(n, scale)
         at = np.clip((np.arange(n) + 0.5) * extent / n - 0.5, 0, extent - 1)  # no extrapolation at the border
-        at = (at - first + 0.5) * size / GRID - 0.5
+        at = (at - first + 0.5 - (GRID - field) / 2) * size / field - 0.5
         inside.append(torch.as_tensor((at >= -0.5) & (at <= size - 0.5), device=probabilities.device))
         at = np.clip(at, 0, size - 1)
         low, high = (torch.as_tensor(f(at).astype(int), device=probabilities.device) for f in (np.floor, np.ceil))

@@ -12,9 +12,12 @@ def extent_of(n, scale):
     return extent, (extent - GRID) // 2 if extent > GRID else -((GRID - extent) // 2)
 
 
-def areas(size):
-    """How much of each pixel of the 224-grid lies in each of `size`: sparse `(size, 224)`, rows sum to 224 / size."""
-    pixel, edges = np.arange(GRID), np.arange(size + 1) * GRID / size
+def areas(size, field=GRID):
+    """How much of each pixel of the 224-grid lies in each of the `size` that its middle `field` is divided into.
+
+    Sparse `(size, 224)`, rows sum to field / size.
+    """
+    pixel, edges = np.arange(GRID), (GRID - field) / 2 + np.arange(size + 1) * field / size
     shared = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return csr_array(np.clip(shared, 0, None))
 

@@ -4,8 +4,11 @@ Malfliet & Bakker, TU Delft 2021: the idea of Bortsova et al. 2019 (`methods.con
 prediction has no place that would have to be carried along: x and t(x) are predicted alike.
 """
 
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewlabels.losses import kl_divergence
 from fewlabels.methods.resumable import Resumable
@@ -23,6 +26,8 @@ class PredictionConsistency(Resumable):
     optimiser  over the network's parameters
     transform  t: a batch of images -> as many, each transformed at random
     lam        lambda; 0 is the report's supervised step (L_C is then computed for the record only)
+    norms_apart  images without labels, and their transforms, are a batch of the norms by themselves, whose weights they
+               share; running statistics are those of labelled images alone. Else all are one batch, as in the report
 
     What the report's code does otherwise, each a switch of its own:
     legacy_inference_mode    the network is trained as it predicts: no dropout, norms that never see a batch
@@ -34,14 +39,23 @@ class PredictionConsistency(Resumable):
 
     def __init__(
         self, network, optimiser, transform, lam=1.0,
-        legacy_inference_mode=False, kl_clip=0.0, symmetric_supervised_kl=False,
+        norms_apart=False, legacy_inference_mode=False, kl_clip=0.0, symmetric_supervised_kl=False,
     ):  # fmt: skip
         self.network, self.optimiser, self.transform, self.lam = network, optimiser, transform, lam
-        self.legacy_inference_mode, self.kl_clip = legacy_inference_mode, kl_clip
+        self.norms_apart, self.legacy_inference_mode, self.kl_clip = norms_apart, legacy_inference_mode, kl_clip
         self.symmetric_supervised_kl = symmetric_supervised_kl
 
     def log_probabilities(self, images):
         return self.network(images).log_softmax(1)
+
+    def of_both(self, x, tx, labelled):
+        """Log-probabilities of x and of t(x), of which the first `labelled` images have labels."""
+        if not self.norms_apart or labelled == len(x):
+            return self.log_probabilities(torch.cat([x, tx])).chunk(2)
+        parts = [self.log_probabilities(torch.cat([x[:labelled], tx[:labelled]])).chunk(2)] if labelled else []
+        with statistics_kept(self.network):
+            parts.append(self.log_probabilities(torch.cat([x[labelled:], tx[labelled:]])).chunk(2))
+        return [torch.cat(of) for of in zip(*parts, strict=True)]
 
     def losses(self, log_p1, log_p2, y):
         """L_S and L_C of the log-probabilities `(B, classes)` of x and of t(x), the first len(y) of them labelled."""
@@ -58,7 +72,7 @@ class PredictionConsistency(Resumable):
         """One step on `batch["images"]` `(B, C, H, W)`, the first of which have `batch["labels"]` `(B_l,)`."""
         self.network.train(not self.legacy_inference_mode)
         x, y = batch["images"], batch["labels"]
-        log_p1, log_p2 = self.log_probabilities(torch.cat([x, self.transform(x)])).chunk(2)
+        log_p1, log_p2 = self.of_both(x, self.transform(x), len(y))
         loss_sup, loss_cons = self.losses(log_p1, log_p2, y)
         self.optimiser.zero_grad()
         (loss_sup + self.lam * loss_cons).backward()
@@ -83,3 +97,16 @@ class PredictionConsistency(Resumable):
         """Class probabilities `(N, classes)` of images as they are."""
         self.network.eval()
         return torch.cat([self.log_probabilities(part).exp() for part in images.split(batch_size)])
+
+
+@contextmanager
+def statistics_kept(network):
+    """Batch norms in training mode still normalise by their batch, but their running statistics do not see it."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

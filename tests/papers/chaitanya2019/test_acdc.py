@@ -34,6 +34,7 @@ TINY = {
     "extra_methods": ["A+GD (no regulariser)", "A+GI (no task gradient)", "Adv Tr SSL"],
     "labels": [3],
     "splits": [2],
+    "extra_labels": [3],
     "extra_splits": [2],
     "seeds": [1],
     "width": 4,
@@ -50,6 +51,7 @@ LABELLED = ["patient042", "patient062", "patient082"]  # set 2 of three volumes
 VALIDATION = ["patient011", "patient071"]
 UNLABELLED = [f"patient{20 * group + i:03}" for group in range(5) for i in range(16, 21)]
 TEST = [f"patient{20 * group + i:03}" for group in range(5) for i in range(7, 11)]
+SINCE = ("field", "loss")  # keys that came when runs were stored
 PARTS = {  # of every row: what is in its batches, and how its generators were trained
     "none": (["none"], ""),
     "A": (["A"], ""),
@@ -72,6 +74,7 @@ PARTS = {  # of every row: what is in its batches, and how its generators were t
     "A+GI (no L_big, no task gradient)": (["A", "GI"], "no L_big, no task gradient"),
 }
 ADVERSARIAL = ("Adv Tr SL", "Adv Tr SSL")
+NO_EXTRA = {"extra_methods": [], "extra_labels": [], "extra_splits": []}
 
 
 def tiny(**changed):
@@ -106,26 +109,33 @@ def network_file(folder, name):
 def test_the_grid_is_every_method_on_every_set_and_the_extra_ones_on_theirs():
     config = tiny(
         methods=["A+RD", "none"], labels=[3, 1], splits=[2, 1], seeds=[5, 0],
-        extra_methods=["Adv Tr SL", "A+GI (no L_big)"], extra_splits=[4],
+        extra_methods=["Adv Tr SL", "A+GI (no L_big)"], extra_labels=[1], extra_splits=[4, 5],
     )  # fmt: skip
-    expected = []
-    for seed, labels in product([5, 0], [3, 1]):
-        expected += [Run(method, labels, split, seed) for split in (2, 1) for method in ("A+RD", "none")]
-        expected += [Run(method, labels, 4, seed) for method in ("Adv Tr SL", "A+GI (no L_big)")]
+    expected = [
+        Run(method, labels, split, seed)
+        for seed in (5, 0)
+        for labels in (3, 1)
+        for split in (2, 1)
+        for method in ("A+RD", "none")
+    ]
+    expected += [  # behind all others
+        Run(method, 1, split, seed)
+        for seed in (5, 0)
+        for split in (4, 5)
+        for method in ("Adv Tr SL", "A+GI (no L_big)")
+    ]
     assert experiment.grid(config) == expected
-    assert len(expected) == 2 * 2 * (2 * 2 + 2)
+    assert len(expected) == 2 * 2 * 2 * 2 + 2 * 2 * 2
 
 
 def test_without_extra_methods_there_are_no_extra_runs():
-    config = tiny(
-        methods=["A"], extra_methods=[], extra_splits=[], splits=[1, 2, 3, 4, 5], labels=[1, 3], seeds=[0, 1, 2]
-    )
+    config = tiny(methods=["A"], **NO_EXTRA, splits=[1, 2, 3, 4, 5], labels=[1, 3], seeds=[0, 1, 2])
     assert len(experiment.grid(config)) == 5 * 2 * 3
     assert len(experiment.grid(params.load(ROOT / "params/acdc/smoke.yaml")[1])) == 4
 
 
 def test_every_run_has_a_file_name_of_its_own_on_any_system():
-    runs = experiment.grid(tiny(methods=[*METHODS], extra_methods=[], extra_splits=[], labels=[1, 3], splits=[1, 2]))
+    runs = experiment.grid(tiny(methods=[*METHODS], **NO_EXTRA, labels=[1, 3], splits=[1, 2]))
     assert len(runs) == 19 * 2 * 2
     assert len({run.id.lower() for run in runs}) == len(runs)
     assert all(re.fullmatch(r"[\w+=.-]+", run.id) for run in runs)
@@ -141,8 +151,21 @@ def test_identity_is_the_config_without_the_lists_and_the_place_in_the_grid():
     assert vars(run).items() <= found.items()
     other = {"methods": ["A+RI"], "labels": [1], "splits": [1], "seeds": [4], "extra_splits": [1], "profile": "x"}
     assert experiment.identity(tiny(**other), run) == found
-    lists = {"methods", "labels", "splits", "seeds", "extra_methods", "extra_splits"}
-    assert {*found} == {*experiment.Config.model_fields} - lists - {"profile"} | {"method", "labels", "split", "seed"}
+    lists = {"methods", "labels", "splits", "seeds", "extra_methods", "extra_labels", "extra_splits"}
+    place = {"method", "labels", "split", "seed"}
+    assert {*found} == {*experiment.Config.model_fields} - lists - {"profile"} - {*SINCE} | place
+    later = {"data": "acdc", "field": 144, "loss": "cross_entropy_dice"}
+    assert experiment.identity(tiny(**later), run) == found | later
+
+
+def test_runs_that_were_stored_before_a_key_came_stay_valid():
+    """A config that leaves the keys of SINCE out, as all did then, is the same run."""
+    then = experiment.Config(**{key: value for key, value in (SMOKE | TINY).items() if key not in SINCE})
+    assert experiment.identity(then, run_of()) == experiment.identity(tiny(), run_of())
+    assert not {*SINCE} & {*experiment.identity(tiny(), run_of())}
+
+
+def test_where_notebooks_show_it():
     assert experiment.notebooks(tiny()) == ["chaitanya2019_table1"]
     assert experiment.PAPER == "chaitanya2019"
 
@@ -163,6 +186,7 @@ def refused(text, drop=None, **changed):
         {"splits": [2, 3, 2]},
         {"seeds": [0, 0]},
         {"extra_methods": ["A+RD", "A+RD"]},
+        {"extra_labels": [3, 3]},
         {"extra_splits": [5, 5]},
     ],
     ids=lambda changed: next(iter(changed)),
@@ -171,7 +195,8 @@ def test_lists_with_a_value_twice_or_none(changed):
     ((key, values),) = changed.items()
     refused(f"{key}: expected each value once, found {values}", **changed)
     if key.startswith("extra"):
-        refused("extra_splits: expected some where there are extra_methods, and only there", **{key: []})
+        lacking = "extra_labels" if key == "extra_methods" else key
+        refused(f"{lacking}: expected some where there are extra_methods, and only there", **{key: []})
     else:
         refused(f"{key}: expected at least one value, found none", **{key: []})
 
@@ -182,12 +207,15 @@ def test_what_does_not_fit_together():
         text = f"warm_up: expected fewer than steps_generator, found {warm_up} of 4"
         refused(text, warm_up=warm_up)
     refused("phase: expected ES with the phantom, found ED", phase="ED")
+    refused("field: expected 0 with the phantom, found 144", field=144)
+    refused("field: expected 0 or at least size = 64, found 63", data="acdc", size=64, field=63)
 
 
 def test_what_fits_together_at_its_limits():
     assert tiny(warm_up=3).warm_up == 3
     assert tiny(data="acdc", phase="ED").phase == "ED"
-    assert tiny(extra_methods=[], extra_splits=[]).extra_splits == []
+    assert tiny(**NO_EXTRA).extra_splits == []
+    assert tiny(data="acdc", size=64, field=64).field == 64
     assert tiny(extra_splits=[1, 2, 3, 4, 5]).extra_splits == [1, 2, 3, 4, 5]
     zeros = {"lambda_adv": 0.0, "lambda_big": 0.0, "background_weight": 0.0, "adversarial_weight": 0.0}
     assert tiny(**zeros, realism_steps=0, warm_up=0, norm_momentum=1.0, size=224).size == 224
@@ -204,6 +232,10 @@ def test_what_fits_together_at_its_limits():
         ("size", 256),
         ("size", 0),
         ("size", 32.0),
+        ("field", 225),
+        ("field", -1),
+        ("field", 144.0),
+        ("loss", "dice"),
         ("methods", ["A+GD+RI"]),
         ("methods", ["A+GD (no L_adv)"]),
         ("methods", "A"),
@@ -213,6 +245,7 @@ def test_what_fits_together_at_its_limits():
         ("splits", [0]),
         ("splits", [6]),
         ("extra_splits", [1.0]),
+        ("extra_labels", [2]),
         ("seeds", [-1]),
         ("seeds", [True]),
         ("width", 0),
@@ -243,7 +276,7 @@ def test_a_value_that_cannot_be(key, value):
 
 def test_keys_that_are_unknown_or_missing():
     refused("lambda_bigger: expected one of profile, data", lambda_bigger=1.0)
-    for key in experiment.Config.model_fields:
+    for key in {*experiment.Config.model_fields} - {*SINCE}:
         refused(f"{key}: expected a value, found none", drop=key)
 
 
@@ -256,7 +289,9 @@ def test_the_phantom_and_acdc(heart, monkeypatch):
     assert list(dict.fromkeys(heart.groups)) == [f"patient{i:03}" for i in range(1, 101)]
     monkeypatch.setattr(acdc, "load", lambda *arguments, **settings: (arguments, settings))
     config = tiny(data="acdc", phase="ED", size=96)
-    assert experiment.load(config, "/root") == (("/root",), {"size": 96, "phase": "ED"})
+    assert experiment.load(config, "/root") == (("/root",), {"size": 96, "phase": "ED", "field": 224})
+    config = tiny(data="acdc", field=144)
+    assert experiment.load(config, "/root") == (("/root",), {"size": 32, "phase": "ES", "field": 144})
 
 
 # ---- rows ----
@@ -356,6 +391,40 @@ def test_the_augmentation_of_every_row(method):
     assert fields.shape == (200, 2, 64, 64)
     still = 1 - fields.flatten(1).any(1).float().mean().item()
     assert still == 1 if method == "none" else 0.1 < still < 0.35
+
+
+def test_fields_are_as_large_in_a_part_of_the_view():
+    """10 pixels of the paper's 224 are 10 * 64 / 144 of 64 that show 144 of them."""
+    config = tiny(size=64, data="acdc", field=144)
+    torch.manual_seed(0)
+    x, z = torch.rand(400, 1, 64, 64), torch.randn(400, 100)
+    elastic = rows.augmentation(config, "A+RD", {}, "cpu").deform(x, z)
+    assert elastic[:, :, 0, 0].std().item() == pytest.approx(10 * 64 / 144, rel=0.1)
+    learned = rows.augmentation(config, "A+GD", generators(), "cpu").deform(x, z)
+    assert torch.allclose(learned[:, :, 5, 6], torch.tensor([14.0, -7.0]) * 64 / 144)
+    assert rows.task_driven(config, "GD", "", "cpu").unit == 64 / 144
+
+
+def dice_and_cross_entropy(logits, y):
+    """By NumPy: mean of -sum_c y_c log p_c over pixels, and 1 - Dice of the structures over the batch."""
+    logits, y = (t.double().movedim(1, -1).reshape(-1, 4).numpy() for t in (logits, y))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    dice = 2 * (p * y).sum(0) / (p.sum(0) + y.sum(0))
+    return -(y * np.log(p)).sum(1).mean() + 1 - dice[1:].mean()
+
+
+@pytest.mark.parametrize("method", ["A", "Adv Tr SL", "GD"])
+def test_cross_entropy_and_dice_as_the_loss_of_the_task(method):
+    """In the training of S and of the generators, whatever the background's weight; targets are soft."""
+    config = tiny(loss="cross_entropy_dice", background_weight=0.05)
+    build = rows.task_driven if method == "GD" else rows.segmentation
+    L_S = build(config, method, "" if method == "GD" else {}, "cpu").task_loss
+    torch.manual_seed(0)
+    logits, y = torch.randn(3, 4, 8, 9), torch.rand(3, 4, 8, 9).softmax(1)
+    logits.requires_grad_()
+    assert L_S(logits, y).item() == pytest.approx(dice_and_cross_entropy(logits.detach(), y), rel=1e-5)
+    (gradient,) = torch.autograd.grad(L_S(logits, y), logits)
+    assert gradient.flatten(2).any(2).all()  # of every class
 
 
 def test_without_augmentation_a_batch_is_as_it_was(heart):
@@ -677,8 +746,8 @@ def kept(config, heart, folder, monkeypatch, scores):
 
 def test_validation_during_the_warm_up_does_not_count(heart, tmp_path, monkeypatch):
     config = tiny(steps_generator=6, warm_up=4, validate_every=2, steps=1)
-    first, last, history = kept(config, heart, tmp_path, monkeypatch, [0.9, 0.8, 0.1, 0.5])
-    assert [entry["validation"] for entry in history] == pytest.approx([-1, -1, 10])
+    first, last, history = kept(config, heart, tmp_path, monkeypatch, [0.1, 0.5])  # of the generator's end, and of S's
+    assert [entry.get("validation") for entry in history] == [None, None, pytest.approx(10)]
     assert not torch.equal(last["G.last.weight"], first["G.last.weight"])
 
 
@@ -802,7 +871,7 @@ def test_what_a_row_makes_is_told_from_real_images_or_not(heart):
 
 
 STRUCTURES = {"RV": "right ventricle", "Myo": "myocardium", "LV": "left ventricle"}
-COLUMNS = [f"{name}, {n}" for n in (1, 3) for name in ("RV", "Myo", "LV", "mean")]
+COLUMNS = [f"{name}, {n}" for n in (1, 3) for name in ("RV", "Myo", "LV", "mean", "at 0")]
 
 
 def made_up(runs, subjects=3, seed=0):
@@ -819,13 +888,13 @@ def made_up(runs, subjects=3, seed=0):
 
 
 def test_cells_of_table_1_are_numpys():
-    config = tiny(methods=[*METHODS], extra_methods=[], extra_splits=[], labels=[1, 3], splits=[1, 4], seeds=[0, 1])
+    config = tiny(methods=[*METHODS], **NO_EXTRA, labels=[1, 3], splits=[1, 4], seeds=[0, 1])
     runs = experiment.grid(config)
     scores = made_up(runs)
     table, _ = tables(config, scores)["table1"]
     assert list(dict.fromkeys(table["row"])) == [*METHODS] == [*PARTS]
     assert list(dict.fromkeys(table["column"])) == COLUMNS
-    assert len(table) == 19 * 8
+    assert len(table) == 19 * 10
     cells, of_run = table.set_index(["row", "column"]), scores.groupby(["method", "labels", "split", "seed"])
     for method, (name, n) in product(METHODS, product(("RV", "Myo", "LV", "mean"), (1, 3))):
         of_runs = []
@@ -838,6 +907,29 @@ def test_cells_of_table_1_are_numpys():
         assert cell["ours_mean"] == pytest.approx(np.mean(of_runs))
         assert cell["ours_sd"] == pytest.approx(np.std(of_runs, ddof=1))
         assert cell["ours_n"] == 4
+
+
+def test_structures_at_0_are_counted():
+    """None in any test volume of a run, which a mean over structures hides."""
+    config = tiny(methods=["none", "A"], **NO_EXTRA, labels=[1, 3], splits=[1, 2])
+    scores = made_up(experiment.grid(config))
+
+    def put(value, method, labels, split, structures, subjects):
+        of = (scores[["method", "labels", "split", "metric"]] == [method, labels, split, "dice"]).all(axis=1)
+        of &= scores["structure"].isin([STRUCTURES[name] for name in structures]) & scores["subject"].isin(subjects)
+        assert of.sum() == len(structures) * len(subjects)
+        scores.loc[of, "value"] = value
+
+    everyone = ["patient0", "patient1", "patient2"]
+    put(0.0, "A", 3, 1, ["RV", "LV"], everyone)
+    put(0.0, "A", 3, 2, ["RV"], everyone)
+    put(0.0, "A", 1, 1, ["Myo"], everyone[:2])  # found in one volume
+    put(0.0, "none", 1, 2, ["RV", "Myo", "LV"], everyone)
+    cells = tables(config, scores)["table1"][0].set_index(["row", "column"])
+    found = {place: tuple(cells.loc[place, ["ours_mean", "ours_n"]]) for place in product(("none", "A"), COLUMNS[4::5])}
+    expected = {("none", "at 0, 1"): (1.5, 2), ("none", "at 0, 3"): (0, 2), ("A", "at 0, 1"): (0, 2)}
+    assert found == expected | {("A", "at 0, 3"): (1.5, 2)}
+    assert cells.loc[("A", "at 0, 3"), "ours_sd"] == pytest.approx(np.std([2, 1], ddof=1))
 
 
 def test_the_papers_one_number_stands_beside_ours():
@@ -859,7 +951,7 @@ def cells_of(line):
 
 
 def test_table_1_in_markdown():
-    config = tiny(methods=["none", "A+GD+GI"], extra_methods=[], extra_splits=[], labels=[1, 3], splits=[1, 2])
+    config = tiny(methods=["none", "A+GD+GI"], **NO_EXTRA, labels=[1, 3], splits=[1, 2])
     scores = made_up(experiment.grid(config))
     lines = lines_of(config, scores)
     assert lines[0].startswith("Table 1 of Chaitanya et al. 2019")
@@ -870,19 +962,19 @@ def test_table_1_in_markdown():
     values = scores[(scores[["method", "labels", "structure"]] == ["A+GD+GI", 1, "right ventricle"]).all(axis=1)]
     runs = values.groupby("split")["value"].mean()
     assert both[1] == f"**{runs.mean():.3f} ± {runs.std():.3f}** (n = 2)<br>paper 0.651"
-    assert [cell.count("paper") for cell in none[1:] + both[2:]] == 15 * [0]
+    assert [cell.count("paper") for cell in none[1:] + both[2:]] == 19 * [0]
     assert all(cell.endswith("(n = 2)") for cell in none[1:] + both[2:])
 
 
 def test_what_was_not_run_is_said_beside_the_papers_number():
-    config = tiny(methods=["A"], extra_methods=[], extra_splits=[], labels=[3])
+    config = tiny(methods=["A"], **NO_EXTRA, labels=[3])
     lines = [line for line in lines_of(config, made_up(experiment.grid(config))) if line.startswith("|")]
     head, _, *body = [cells_of(line) for line in lines]
     assert head == ["Method", *COLUMNS]
     assert [row[0] for row in body] == ["A", "A+GD+GI"]
-    assert body[0][1:5] == 4 * ["-"]
-    assert all("(n = 1)" in cell for cell in body[0][5:])
-    assert body[1][1:] == ["not run<br>paper 0.651", *7 * ["-"]]
+    assert body[0][1:6] == 5 * ["-"]
+    assert all("(n = 1)" in cell for cell in body[0][6:])
+    assert body[1][1:] == ["not run<br>paper 0.651", *9 * ["-"]]
 
 
 def test_the_table_of_a_sweep(trained):

@@ -139,6 +139,9 @@ def test_identity_is_the_config_without_the_lists_and_the_place_in_the_grid():
     other = {"seeds": [0, 1], "noise_seeds": [5], "transforms": ["noise"], "semi_learning_rate": [0.1], "profile": "x"}
     assert experiment.identity(tiny(**other), run) == found
     decides = {*experiment.Config.model_fields} - {"profile", "transforms", "methods", "modes", "seeds", "noise_seeds"}
+    decides -= {"norms"}  # came when runs were stored, which stay valid
+    apart = tiny(norms="apart", labelled_per_batch=4)
+    assert experiment.identity(apart, run) == found | {"norms": "apart", "labelled_per_batch": 4}
     assert {*found} == (decides - {"semi_learning_rate", "two_step_learning_rate"}) | {*vars(run)}
     assert experiment.notebooks(config) == ["tudelft2021_table1"]
 
@@ -182,6 +185,7 @@ def test_labelled_per_batch_that_does_not_fit():
     refused("labelled_per_batch: expected room for unlabelled images, found a batch without", labelled_per_batch=16)
     assert tiny(labelled_per_batch=16, unlabelled=0).labelled_per_batch == 16
     assert tiny(labelled_per_batch=15).labelled_per_batch == 15
+    refused("norms: expected together where labelled_per_batch is 0, found apart", norms="apart")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +203,7 @@ def test_labelled_per_batch_that_does_not_fit():
         ("dropout", 1.0),
         ("norm_momentum", 0.0),
         ("norm_momentum", 1.5),
+        ("norms", "split"),
         ("consistency_weight", -0.1),
         ("semi_learning_rate", 0.001),
         ("semi_learning_rate", [0.0]),
@@ -246,6 +251,9 @@ def test_switches_reach_the_method(digits, mode):
     assert method.kl_clip == (1e-7 if mode in ("legacy", "kl_clip") else 0)
     assert method.symmetric_supervised_kl == (mode == "symmetric_supervised_kl")
     assert method.lam == 0.7
+    assert not method.norms_apart
+    apart = experiment.build(tiny(norms="apart", labelled_per_batch=4), run_of(mode=mode), digits, 0.7, 0.02)
+    assert apart.norms_apart
     (group,) = method.optimiser.param_groups
     assert (type(method.optimiser), group["lr"], group["eps"]) == (torch.optim.Adam, 0.02, 1e-7)
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 0)
@@ -369,8 +377,10 @@ def test_batches_without_unlabelled_images(per_batch):
     config, labelled = tiny(batch_size=8, labelled_per_batch=per_batch), torch.arange(100, 112)
     next_indices = indices_of(config, labelled, labelled[:0])
     chosen, numbers = zip(*(next_indices() for _ in range(3)))
-    assert numbers == (8, 8, 8)
-    assert sorted(torch.cat(chosen).tolist()) == sorted(2 * [*range(100, 112)])
+    n = per_batch or 8  # no more than beside unlabelled ones
+    assert numbers == (n, n, n)
+    seen = torch.cat(chosen + tuple(next_indices()[0] for _ in range(9)))
+    assert sorted(seen.tolist()) == sorted(n * [*range(100, 112)])
 
 
 @pytest.mark.parametrize("per_batch", [0, 5])
@@ -521,16 +531,16 @@ def test_what_a_training_sees(stages, digits, tmp_path, per_batch):
         known, others = [], []
         for batch in stage.batches:
             n = len(batch["labels"])
-            assert len(batch["images"]) == 16
+            assert len(batch["images"]) == (16 if semi else per_batch or 16)
             known += names(batch["images"][:n])
             others += names(batch["images"][n:])
             assert batch["labels"].tolist() == [label_of[name] for name in known[len(known) - n :]]
-            assert n == (per_batch or n if semi else 16)
+            assert n == (per_batch or (n if semi else 16))
         assert {*known} <= {*labelled}
         assert {*others} <= ({*unlabelled} if semi else set())
         if semi and not per_batch:  # ten batches of 16: all 160 images once
             assert sorted(known + others) == sorted(labelled + unlabelled)
-        if not semi and "1" not in name:
+        if not semi and "1" not in name and not per_batch:
             assert {*known} == {*labelled}
         asked = stage.evaluated if name.endswith("1") else stage.evaluated[:-1]
         assert len(asked) == math.ceil(len(stage.batches) / 4)
@@ -631,6 +641,13 @@ def test_the_last_entry_of_a_history_is_of_the_stored_network(trained, digits):
         assert record["overall"]["val_accuracy_end"] == pytest.approx(found["validation"], abs=1e-3)
         epoch = (40 if run.method == "Supervised" else 160) / 16
         assert record["overall"]["epochs"] == pytest.approx(steps / epoch, abs=1e-3)
+
+
+def test_an_epoch_is_a_pass_over_the_labels():
+    """Of the mixed pool one over all images too. With a fixed number a step it is as many steps in every row."""
+    rows = [run_of(method) for method in METHODS]
+    assert [experiment.epoch(tiny(), run) for run in rows] == [40 / 16, 10, 10, 10]  # 40 labels among 160 images
+    assert [experiment.epoch(tiny(labelled_per_batch=5), run) for run in rows] == 4 * [8]
 
 
 @pytest.mark.parametrize("mode", ["corrected", "mixed_accuracy", "legacy", "kl_clip"])

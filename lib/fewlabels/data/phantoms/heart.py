@@ -63,7 +63,7 @@ def heart(n=100, seed=0, size=GRID):
     images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*stacks))
     ids = tuple(f"{patient}/{z:02}" for patient, (_, mask) in zip(patients, stacks) for z in range(len(mask)))
     meta = {"data": "phantom", "source": SOURCE, "phase": "ES", "n4": False, "seed": int(seed), "size": int(size)}
-    meta |= {"pathology": patients, "scale": dict.fromkeys(patients, (GRID / size,) * 2)}
+    meta |= {"pathology": patients, "scale": dict.fromkeys(patients, (GRID / size,) * 2), "field": GRID}
     meta["native"] = {patient: torch.from_numpy(mask) for patient, (_, mask) in zip(patients, stacks)}
     groups = tuple(name.split("/")[0] for name in ids)
     return Cohort(images[:, None], labels.long(), ids, CLASSES, (SPACING_MM * GRID / size,) * 2, groups, meta)

@@ -5,7 +5,7 @@ Which networks are trained, and how one is.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import Annotated, Literal
 
 import torch
@@ -26,7 +26,8 @@ __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebo
 
 NAME = "acdc"
 
-LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_splits")
+LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_labels", "extra_splits")
+EXTRA = LISTS[4:]
 
 
 class Config(BaseModel):
@@ -38,17 +39,20 @@ class Config(BaseModel):
     data: Literal["phantom", "acdc"]
     phase: Literal["ES", "ED"]  # end-systole (the paper) or end-diastole (what the release reads)
     size: Annotated[int, Field(gt=0, le=224, multiple_of=32)]  # side of the images in pixels
+    field: Annotated[int, Field(ge=0, le=224)] = 0  # side of what they show, in the paper's pixels; 0: all 224
     methods: list[Literal[METHODS]]
     labels: list[Literal[1, 3]]  # labelled volumes, N_L
     splits: list[Annotated[int, Field(ge=1, le=5)]]  # labelled sets
     seeds: list[Natural]  # repeats
-    extra_methods: list[Literal[METHODS]]  # run on the sets of extra_splits only
+    extra_methods: list[Literal[METHODS]]  # run with extra_labels on the sets of extra_splits only, after the others
+    extra_labels: list[Literal[1, 3]]
     extra_splits: list[Annotated[int, Field(ge=1, le=5)]]
     width: Count  # channels of the first level of S, G and D; the paper has 16
     norm_momentum: Annotated[float, Field(gt=0, le=1)]  # share of a new batch in running statistics; release: 0.01
     lambda_adv: Size
     lambda_big: Size
-    background_weight: Size  # in L_S of the final training: the release 0.1, the paper's words 0
+    loss: Literal["weighted_cross_entropy", "cross_entropy_dice"] = "weighted_cross_entropy"  # L_S; the paper's
+    background_weight: Size  # in the paper's L_S of the final training: the release 0.1, the paper's words 0
     mixup_alpha: Rate
     adversarial_weight: Size  # of Adv Tr, at the end of its training
     batch_size: Annotated[int, Field(gt=0, multiple_of=2)]
@@ -63,16 +67,20 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self):
-        check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_splits"))
+        check_grid(self, LISTS, may_be_empty=EXTRA)
         if both := set(self.methods) & set(self.extra_methods):
             raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
-        if bool(self.extra_methods) != bool(self.extra_splits):
-            raise ValueError("extra_splits: expected some where there are extra_methods, and only there")
+        for key in EXTRA[1:]:
+            if bool(self.extra_methods) != bool(getattr(self, key)):
+                raise ValueError(f"{key}: expected some where there are extra_methods, and only there")
         if self.warm_up >= self.steps_generator:
             found = f"{self.warm_up} of {self.steps_generator}"
             raise ValueError(f"warm_up: expected fewer than steps_generator, found {found}")
         if self.data == "phantom" and self.phase != "ES":
             raise ValueError("phase: expected ES with the phantom, found ED")
+        if self.field and (self.data == "phantom" or self.field < self.size):
+            expected = "0 with the phantom" if self.data == "phantom" else f"0 or at least size = {self.size}"
+            raise ValueError(f"field: expected {expected}, found {self.field}")
         return self
 
 
@@ -90,15 +98,10 @@ class Run:
 
 
 def grid(config):
-    """All runs: every method with every number of labelled volumes, the extra ones on their sets only."""
-    runs = []
-    for seed, labels, (methods, splits) in product(
-        config.seeds,
-        config.labels,
-        ((config.methods, config.splits), (config.extra_methods, config.extra_splits)),
-    ):
-        runs += [Run(method, labels, split, seed) for split in splits for method in methods]
-    return runs
+    """All runs: every method with every number of labelled volumes on every set; then the extra ones with theirs."""
+    first = product(config.seeds, config.labels, config.splits, config.methods)
+    then = product(config.seeds, config.extra_labels, config.extra_splits, config.extra_methods)
+    return [Run(method, labels, split, seed) for seed, labels, split, method in chain(first, then)]
 
 
 def identity(config, run):
@@ -115,7 +118,7 @@ def load(config, root=None):
     """The cohort a config names: the phantom, or ACDC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return acdc.phantom(100, seed=0, size=config.size)
-    return acdc.load(root or data_root(), size=config.size, phase=config.phase)
+    return acdc.load(root or data_root(), size=config.size, phase=config.phase, field=config.field or acdc.GRID)
 
 
 def train(config, run, cohort, folder, device="cpu", report=None, stop=None):

@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from fewlabels.augment import classical as augment
 from fewlabels.data.acdc import CLASSES, GRID
-from fewlabels.losses import weighted_cross_entropy
+from fewlabels.losses import partial_cross_entropy_dice, weighted_cross_entropy
 from fewlabels.methods.adversarial_ssl import AdversarialSegmentation, PairDiscriminator
 from fewlabels.methods.augmented_training import Augmentation, AugmentedTraining
 from fewlabels.methods.task_driven import TaskDriven
@@ -41,8 +41,10 @@ def parts(method):
     return names.split("+"), variant
 
 
-def task_loss(background):
-    """L_S as (logits, soft labels) -> scalar."""
+def task_loss(config, background):
+    """L_S as (logits, soft labels) -> scalar: the paper's, the background so weighted, or one without weights."""
+    if config.loss == "cross_entropy_dice":
+        return lambda logits, y: partial_cross_entropy_dice(logits, y, torch.ones(y.shape[:2], dtype=torch.bool))
     return partial(weighted_cross_entropy, weights=[background, *[WEIGHTS["structure"]] * (len(CLASSES) - 1)])
 
 
@@ -60,7 +62,7 @@ def affine(config, device):
 
 def unit(config):
     """Pixels of the config's grid to one of the paper's, in which RD and v are."""
-    return config.size / GRID
+    return config.size / (config.field or GRID)
 
 
 def task_driven(config, name, variant, device):
@@ -69,7 +71,7 @@ def task_driven(config, name, variant, device):
     S, D = segmenter(config, device), discriminator(config, device)
     G = Generator((config.size,) * 2, GENERATORS[name], 1, config.width, config.norm_momentum).to(device)
     return TaskDriven(
-        S, G, D, GENERATORS[name], task_loss(WEIGHTS["background"]), affine(config, device), move_targets,
+        S, G, D, GENERATORS[name], task_loss(config, WEIGHTS["background"]), affine(config, device), move_targets,
         unit=unit(config), warm_up=config.warm_up, learning_rate=config.learning_rate, **settings,
     )  # fmt: skip
 
@@ -93,7 +95,7 @@ def augmentation(config, method, generators, device):
 
 def segmentation(config, method, generators, device):
     """The training of S in a row, from fresh weights. Uses torch's global RNG; S comes first, so that all are alike."""
-    S, L_S = segmenter(config, device), task_loss(config.background_weight)
+    S, L_S = segmenter(config, device), task_loss(config, config.background_weight)
     optimiser = Adam(S.parameters(), lr=config.learning_rate)
     if not method.startswith("Adv Tr"):
         return AugmentedTraining(S, optimiser, L_S, augmentation(config, method, generators, device))

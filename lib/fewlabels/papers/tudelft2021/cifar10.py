@@ -49,10 +49,13 @@ class Config(BaseModel):
     labels: Count  # labelled training images
     unlabelled: Annotated[int, Field(ge=0)]
     validation: Count
-    labelled_per_batch: Annotated[int, Field(ge=0)]  # 0: as they come out of the mixed pool, as in the report
+    labelled_per_batch: Natural  # in every step of every row; 0: as they come out of the mixed pool, as in the report
     width: Rate  # of ConvSmall; 1.0 has 96 and 192 channels
     dropout: Annotated[float, Field(ge=0, lt=1)]
     norm_momentum: Annotated[float, Field(gt=0, le=1)]  # share of a new batch in running statistics; Keras: 0.01
+    norms: Literal["together", "apart"] = (
+        "together"  # one batch of them, or labelled and unlabelled images each their own
+    )
     consistency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # lambda
     batch_size: Count  # images a step; each is seen as it is and transformed
     supervised_learning_rate: Rate  # of Adam, in the supervised step
@@ -86,6 +89,8 @@ class Config(BaseModel):
             raise ValueError(f"labelled_per_batch: expected at most batch_size, found {found}")
         if self.labelled_per_batch == self.batch_size and self.unlabelled:
             raise ValueError("labelled_per_batch: expected room for unlabelled images, found a batch without any")
+        if self.norms == "apart" and not self.labelled_per_batch:
+            raise ValueError("norms: expected together where labelled_per_batch is 0, found apart")
         return self
 
 
@@ -171,6 +176,7 @@ def build(config, run, cohort, lam, learning_rate, device="cpu"):
         torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
         transform_of(run, "training"),
         lam,
+        norms_apart=config.norms == "apart",
         legacy_inference_mode="legacy_inference_mode" in on,
         kl_clip=KL_CLIP if "kl_clip" in on else 0.0,
         symmetric_supervised_kl="symmetric_supervised_kl" in on,
@@ -232,18 +238,27 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
 def batches(config, images, labels, labelled, unlabelled):
     """Batches of images, the labelled ones first, and the labels of these.
 
-    From the mixed pool, however many labelled ones that gives, or a fixed number of them in each batch.
+    From the mixed pool, however many labelled ones that gives, or a fixed number of them in each batch, beside which
+    the supervised step has none: rows of as many steps then see every label as often.
     """
     k, pool = config.labelled_per_batch, torch.cat([labelled, unlabelled])
     make = lambda i, j: {"images": images[torch.cat([i, j])], "labels": labels[i]}  # noqa: E731
-    if k and len(unlabelled):
-        return Batches(make, Shuffled(labelled, k), Shuffled(unlabelled, config.batch_size - k))
+    if k:
+        rest = config.batch_size - k if len(unlabelled) else 0
+        return Batches(make, Shuffled(labelled, k), Shuffled(unlabelled, rest))
 
     def mixed(place):
         has_label = place < len(labelled)
         return make(pool[place[has_label]], pool[place[~has_label]])
 
     return Batches(mixed, Shuffled(len(pool), config.batch_size))
+
+
+def epoch(config, run):
+    """Steps in which every label is seen once."""
+    if config.labelled_per_batch:
+        return config.labels / config.labelled_per_batch
+    return (config.labels + (config.unlabelled if run.method != "Supervised" else 0)) / config.batch_size
 
 
 def scores(config, run, method, x, tx, y):
@@ -264,12 +279,11 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     test = cohort.index(split.test)
     x, y = cohort.images[test].to(device), cohort.labels[test].to(device)
     found, predicted = scores(config, run, method, x, transformed_once(x, run, "test"), y)
-    pool = config.labels + (config.unlabelled if run.method != "Supervised" else 0)
     classes = len(cohort.classes)
     return {
         "subjects": [],  # 10,000 images: no scores of each
         "scores": {},
-        "overall": found | of_curve(history, epoch=pool / config.batch_size),
+        "overall": found | of_curve(history, epoch=epoch(config, run)),
         "history": history,
         "confusion": torch.bincount(classes * y + predicted, minlength=classes**2).reshape(classes, classes).tolist(),
     }
