@@ -51,7 +51,7 @@ LABELLED = ["patient042", "patient062", "patient082"]  # set 2 of three volumes
 VALIDATION = ["patient011", "patient071"]
 UNLABELLED = [f"patient{20 * group + i:03}" for group in range(5) for i in range(16, 21)]
 TEST = [f"patient{20 * group + i:03}" for group in range(5) for i in range(7, 11)]
-SINCE = ("field", "loss")  # keys that came when runs were stored
+SINCE = ("field", "loss", "precision")  # keys that came when runs were stored
 PARTS = {  # of every row: what is in its batches, and how its generators were trained
     "none": (["none"], ""),
     "A": (["A"], ""),
