@@ -120,6 +120,8 @@ figure = plots.pictures(cohort.images[middle, 0], titles=pathology, columns=5, v
 # | \|v\|, \|ΔI\| of L_big | sum (norm) | mean | mean |
 # | augmented half | half affine, half augmented | 5/20 and fewer of each kind | half, in thirds where there are three kinds |
 # | interpolation | affine, then deformation | two, one after the other | one, of both fields together |
+# | outside the image | (open) | 0 for affine maps, the nearest border pixel for v | 0 |
+# | labels under affine maps | (open) | order 0, before one-hot | one-hot, order 1, as under v |
 #
 # ## One batch of each row
 # Affine images are the first half of a batch (not shown), augmented ones the second. Generators are fresh here: these

@@ -12,6 +12,10 @@ intensity. `TaskDriven` learns one of them together with a network S for the tas
 Norms are means over pixels and log(1 - D) is the non-saturating -log D, as in the released code. Against it, and as in
 the paper, p(x) is of labelled and unlabelled images, half of S's batch is generated, and the task's loss acts on G:
 there, S is fed with images generated in an earlier call, so that the first term of Eq. 4 never has a gradient in w_G.
+
+Two more differences from the release, which the paper leaves open. Outside an image is 0 for affine and learned fields
+alike, as both are one resampling here (there: 0 for affine maps, the nearest border pixel for v). Labels are one-hot maps
+moved at order 1, by affine maps too (there: label maps moved at order 0 by affine maps, one-hot ones at order 1 by v).
 """
 
 import torch
