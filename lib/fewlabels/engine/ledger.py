@@ -8,6 +8,7 @@ import pandas as pd
 from fewlabels.data.cohort import STAND_INS
 from fewlabels.engine import experiments
 from fewlabels.files import whole
+from fewlabels.scores.health import OUT_OF_RANGE
 from fewlabels.scores.published import before, published
 from fewlabels.scores.scale import share as share_of
 from fewlabels.scores.verdicts import VERDICTS
@@ -55,12 +56,14 @@ def overview(results):
     folder below `results`; then, folded, every paper's claims beside what its folders say.
 
     A claim that several folders judge counts at the largest scale. A folder has a row for each of its `data` (where a
-    paper is judged in several modes). Stand-ins, which are no data of the paper, and what judged no claim do not count.
+    paper is judged in several modes). Stand-ins, which are no data of the paper, do not count, nor what says nothing
+    on any claim: neither a verdict nor that a comparator is out of range.
     """
     papers = {}
     for path in sorted(results.glob("*/*/claims.csv")):
         for data, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
-            if data.split(", ")[0] not in STAND_INS and claims["verdict"].ne(NOT_RUN).any():
+            told = claims["verdict"].ne(NOT_RUN) | claims["ours"].str.startswith(OUT_OF_RANGE)
+            if data.split(", ")[0] not in STAND_INS and told.any():
                 link = f"[{path.parent.name}](results/{path.relative_to(results).as_posix()})"
                 place = ", ".join([link, *data.split(", ")[1:]])
                 papers.setdefault(claims["paper"].iloc[0], {})[place] = claims.set_index("claim")

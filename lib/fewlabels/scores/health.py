@@ -20,6 +20,7 @@ from fewlabels.scores.statistics import run_scores
 
 NEEDED = {"rows", "metric", "why", "since"}
 KEYS = NEEDED | {"structure", "at", "each", "at least", "at most", "of"}
+OUT_OF_RANGE = "comparator out of range"
 ROUNDING = 0.00005  # scores.csv has four digits
 
 
@@ -56,9 +57,9 @@ def out_of_range(paper, claim, bounds, scores):
             raise BadInput(where, "a bound in `healthy` of what its runs have", "none")
         for value, least, most, place in values:
             if not value >= least - ROUNDING:  # NaN neither
-                return f"comparator out of range: {row}{place} {value:.4g}, expected at least {least:.4g}"
+                return f"{OUT_OF_RANGE}: {row}{place} {value:.4g}, expected at least {least:.4g}"
             if not value <= most + ROUNDING:
-                return f"comparator out of range: {row}{place} {value:.4g}, expected at most {most:.4g}"
+                return f"{OUT_OF_RANGE}: {row}{place} {value:.4g}, expected at most {most:.4g}"
     return None
 
 
@@ -67,7 +68,9 @@ def _values(row, bound, scores):
     runs = run_scores(_at(scores, bound.get("at", {})), bound["metric"], bound.get("structure", "all")).dropna()
     runs, other = (_of(runs, method) for method in (row, bound.get("of")))
     places = [*bound.get("each", [])]
-    for place, of_place in runs.groupby(places) if places else [((), runs)] * bool(len(runs)):
+    if runs.empty:
+        return
+    for place, of_place in runs.groupby(places) if places else [((), runs)]:
         where = dict(zip(places, place))
         own = 0.0
         if "of" in bound:

@@ -38,21 +38,21 @@ def mean(d):
 
 
 def passes(d):
-    """Is the mean of paired differences above 0, by TEST?"""
-    return mean(d) > 0 and greater(d)[1] < 0.05
+    """Is the mean of paired differences above 0, by TEST? Not, where there is none."""
+    return len(d) > 0 and mean(d) > 0 and _p(greater(d)) < 0.05
 
 
 def some_pass(several, least=1):
     """Is the mean above 0 in at least so many of several differences, by TEST with Holm's p?"""
     several = list(several)
-    p = holm([greater(d)[1] for d in several])
-    return sum(mean(d) > 0 and of < 0.05 for d, of in zip(several, p)) >= least
+    p = holm([_p(greater(d)) for d in several])
+    return sum(of < 0.05 and mean(d) > 0 for d, of in zip(several, p)) >= least
 
 
 def clearest(several, least=1):
     """Name and p, Holm's, of that test on several differences which decides `some_pass`."""
-    tests = [greater(d) for d in several]
-    return sorted(((name, p) for (name, _), p in zip(tests, holm([p for _, p in tests]))), key=_p)[least - 1]
+    names, p = zip(*map(greater, several))
+    return sorted(zip((f"{name}, Holm" for name in names), holm(p)), key=_p)[least - 1]
 
 
 def least_clear(tests):
@@ -61,7 +61,7 @@ def least_clear(tests):
 
 
 def _p(test):
-    return test[1]
+    return 1.0 if test[1] is None else test[1]
 
 
 def close(several, low, high):
