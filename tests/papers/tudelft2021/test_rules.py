@@ -7,6 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from claims_kit import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    SUPPORTED,
+    asked,
+    cases,
+    contradicted,
+    inconclusive,
+    not_run,
+    supported,
+)
 from scipy import stats
 
 from fewlabels.models.convsmall import ConvSmall
@@ -15,11 +27,9 @@ from fewlabels.papers.tudelft2021.claims import MODES, RULES
 from fewlabels.scores import published as printed
 from fewlabels.scores.published import published_values
 from fewlabels.scores.statistics import greater
-from fewlabels.scores.verdicts import VERDICTS
 
 TRANSFORMS, METHODS = ("noise", "shift", "rotation"), ("Supervised", "SemiC", "SemiCT", "SemiTCE")
 RATES = {"Supervised": 1e-3, "SemiC": 1e-3, "SemiCT": 1e-5, "SemiTCE": 1e-5}
-SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = "supported", "contradicted", "inconclusive", "not run"
 # Total loss, S, C, accuracy, consistency; from the report's text.
 TABLE_1 = """
     Noise     Supervised  -      2.26   -      63.9%   -
@@ -86,13 +96,7 @@ def gains(transform, better, than, mean, n=3, base=60.0, spread=1.0):
 
 
 def found(claim, *frames, mode="legacy"):
-    scores = pd.concat(frames).sample(frac=1, random_state=0)
-    claim = RULES[f"tudelft-{claim:02}"](scores, mode)
-    assert claim.verdict in VERDICTS
-    assert "nan" not in claim.ours
-    assert "|" not in claim.ours
-    assert isinstance(claim.n, int)
-    return claim
+    return asked(RULES[f"tudelft-{claim:02}"], frames, mode=mode)
 
 
 def verdict(claim, *frames, mode="legacy"):
@@ -140,17 +144,6 @@ def test_published_numbers():
     assert published_values("tudelft2021", "Appendix A")["mean"].to_list() == [1412554, 1409674, 2880]
     assert published_values("tudelft2021", "Text, Section 3")["mean"].to_list() == [1.2, 2.8, 0.6]
     assert len(printed.published("tudelft2021")["values"]) == 57
-
-
-def test_every_claim_has_a_rule_and_every_rule_a_claim():
-    claims = [claim["id"] for claim in printed.published("tudelft2021")["claims"]]
-    assert claims == [f"tudelft-{i:02}" for i in range(1, 19)]
-    named = {*RULES}
-    assert named == {*claims}
-    for claim in printed.published("tudelft2021")["claims"]:
-        assert set(claim) == {"id", "statement", "source", "compare", "tolerance", "published"}
-        assert all(isinstance(words, str) for words in claim.values())
-    assert MODES == ("corrected", "legacy")
 
 
 @pytest.mark.parametrize(("mode", "n"), [("legacy", 3), ("corrected", 5)])
@@ -240,32 +233,22 @@ def test_runs_are_paired_by_seed():
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize(
-    ("mean", "spread", "expected"),
-    [
-        (6.5, 1, SUPPORTED),
-        (0.5, 1, SUPPORTED),
-        (0, 1, INCONCLUSIVE),
-        (0.125, 8, INCONCLUSIVE),
-        (-0.125, 8, INCONCLUSIVE),
-        (-0.5, 1, CONTRADICTED),
-        (0, 0, INCONCLUSIVE),
-    ],
+@cases(
+    "mean spread",
+    supported((6.5, 1), (0.5, 1)),
+    inconclusive((0, 1), (0.125, 8), (-0.125, 8), (0, 0)),
+    contradicted((-0.5, 1)),
 )
 def test_claim_01(mean, spread, expected, n):
     assert verdict(1, gains("shift", "SemiC", "Supervised", mean, n, spread=spread)) == expected
 
 
-@pytest.mark.parametrize(
-    ("d", "expected"),
-    [
-        ([1, 2, 3, 4, 5], SUPPORTED),  # p = 1/32
-        ([-1, 2, 3, 4, 5], INCONCLUSIVE),  # 2/32
-        ([1, -2, -3, -4, -5], INCONCLUSIVE),
-        ([-1, -2, -3, -4, -5], CONTRADICTED),
-        ([1, 2, 3, 4, 5, 6, 7, 8, 9, -45], INCONCLUSIVE),  # p = 0.042, but a mean of 0
-        ([1, 2, 3, 4, 5, 6, 7, 8, 9, -44], SUPPORTED),
-    ],
+@cases(
+    "d",
+    supported([1, 2, 3, 4, 5, 6, 7, 8, 9, -44], [1, 2, 3, 4, 5]),  # p = 1/32
+    inconclusive([1, -2, -3, -4, -5], [-1, 2, 3, 4, 5]),  # 2/32
+    inconclusive([1, 2, 3, 4, 5, 6, 7, 8, 9, -45]),  # p = 0.042, but a mean of 0
+    contradicted([-1, -2, -3, -4, -5]),
 )
 def test_the_test_and_the_mean(d, expected):
     assert verdict(1, accuracies("shift", {"Supervised": [50] * len(d), "SemiC": [50 + x for x in d]})) == expected
@@ -301,18 +284,12 @@ def four(transform, supervised, semic, semict, semitce, n=3):
     return accuracies(transform, {m: [v + factor[m] * s for s in EXACT[n]] for m, v in values.items()})
 
 
-@pytest.mark.parametrize(
-    ("means", "expected"),
-    [
-        ((66.75, 75.5, 10, 71.25), SUPPORTED),
-        ((66.75, 75.5, 75.5, 75.5), SUPPORTED),  # not below them
-        ((66.75, 75.5, 75.625, 71.25), INCONCLUSIVE),  # below by no TEST
-        ((66.75, 75.5, 10, 75.625), INCONCLUSIVE),
-        ((66.75, 75.5, 77, 71.25), CONTRADICTED),
-        ((66.75, 75.5, 10, 77), CONTRADICTED),
-        ((75.5, 75.5, 10, 71.25), INCONCLUSIVE),  # the best, with no gain
-        ((77, 75.5, 10, 71.25), CONTRADICTED),
-    ],
+@cases(
+    "means",
+    supported((66.75, 75.5, 10, 71.25), (66.75, 75.5, 75.5, 75.5)),  # not below them
+    inconclusive((66.75, 75.5, 10, 75.625), (66.75, 75.5, 75.625, 71.25)),  # below by no TEST
+    inconclusive((75.5, 75.5, 10, 71.25)),  # the best, with no gain
+    contradicted((66.75, 75.5, 77, 71.25), (66.75, 75.5, 10, 77), (77, 75.5, 10, 71.25)),
 )
 def test_claim_02(means, expected):
     assert verdict(2, four("rotation", *means)) == expected
@@ -324,20 +301,14 @@ def test_claim_02_says_sizes():
     )
 
 
-@pytest.mark.parametrize(
-    ("d", "expected"),
-    [
-        ([-2.8, -2.7, -2.9], SUPPORTED),
-        ([2, 2, 2], SUPPORTED),  # no value above
-        ([2.1, 2.1, 2.1], CONTRADICTED),
-        ([2.5, 2.75, 3], CONTRADICTED),
-        ([1.5, 1.75, 2], INCONCLUSIVE),  # up to 2.37
-        ([1, 1.25, 1.5], SUPPORTED),  # up to 1.87
-        ([-10, 0, 10], INCONCLUSIVE),
-        ([1, 3, 5], INCONCLUSIVE),  # p = 0.06
-        ([1.98, 1.99, 2.03], INCONCLUSIVE),  # a gain, of 2.0
-        ([1.99, 2.0, 2.02], CONTRADICTED),
-    ],
+@cases(
+    "d",
+    supported([-2.8, -2.7, -2.9], [2, 2, 2]),  # no value above
+    supported([1, 1.25, 1.5]),  # up to 1.87
+    inconclusive([-10, 0, 10], [1.5, 1.75, 2]),  # up to 2.37
+    inconclusive([1, 3, 5]),  # p = 0.06
+    inconclusive([1.98, 1.99, 2.03]),  # a gain, of 2.0
+    contradicted([2.1, 2.1, 2.1], [2.5, 2.75, 3], [1.99, 2.0, 2.02]),
 )
 def test_claim_03(d, expected):
     scores = accuracies("noise", {"Supervised": [64.1] * 3, "SemiC": [round(64.1 + x, 4) for x in d]})
@@ -353,18 +324,12 @@ def test_claim_03_says_the_interval(n):
     assert (claim.verdict == SUPPORTED) == (high <= 2)
 
 
-@pytest.mark.parametrize(
-    ("means", "expected"),
-    [
-        ((68.25, 74.75, 77.25, 76.25), SUPPORTED),
-        ((68.25, 77.125, 77.25, 76.25), SUPPORTED),
-        ((68.25, 77.25, 77.25, 76.25), INCONCLUSIVE),  # not the highest
-        ((68.25, 74.75, 77.25, 77.375), INCONCLUSIVE),
-        ((68.25, 74.75, 77.25, 79), CONTRADICTED),
-        ((68.25, 79, 77.25, 76.25), CONTRADICTED),
-        ((79, 74.75, 77.25, 76.25), CONTRADICTED),
-        ((77.125, 74.75, 77.25, 76.25), INCONCLUSIVE),  # the highest by no TEST
-    ],
+@cases(
+    "means",
+    supported((68.25, 74.75, 77.25, 76.25), (68.25, 77.125, 77.25, 76.25)),
+    inconclusive((68.25, 74.75, 77.25, 77.375), (68.25, 77.25, 77.25, 76.25)),  # not the highest
+    inconclusive((77.125, 74.75, 77.25, 76.25)),  # the highest by no TEST
+    contradicted((68.25, 74.75, 77.25, 79), (68.25, 79, 77.25, 76.25), (79, 74.75, 77.25, 76.25)),
 )
 def test_claim_04(means, expected):
     assert verdict(4, four("shift", *means)) == expected
@@ -397,21 +362,14 @@ def test_claim_05_a_collapse(run, collapsed, transform):
     assert verdict(5, *scores) == (SUPPORTED if collapsed else INCONCLUSIVE)
 
 
-@pytest.mark.parametrize(
-    ("noise", "rotation", "expected"),
-    [
-        ([FALLEN], [FALLEN], SUPPORTED),  # one seed is enough
-        ([FALLEN, FINE, FINE], [FINE, FINE, FALLEN], SUPPORTED),
-        ([FALLEN] * 3, [FINE] * 3, INCONCLUSIVE),
-        ([FINE] * 3, [FINE, FALLEN, FINE], INCONCLUSIVE),
-        ([FINE] * 3, [FINE] * 3, CONTRADICTED),
-        ([FINE] * 2, [FINE] * 3, INCONCLUSIVE),  # too few to say that it does not happen
-        ([FINE], [FINE], INCONCLUSIVE),
-        ([(10.0, 100.0, 40.0)] * 3, [(10.0, 100.0, 40.0)] * 3, INCONCLUSIVE),  # a collapse, at another loss
-        ([FALLEN] * 3, [(10.0, 100.0, 14.2)] * 3, INCONCLUSIVE),
-        ([FINE] * 3, [(10.0, 100.0, 40.0), FINE, FINE], INCONCLUSIVE),
-        ([(10.0, 60.0, 2.3)] * 3, [(30.0, 100.0, 14.5)] * 3, CONTRADICTED),
-    ],
+@cases(
+    "noise rotation",
+    supported(([FALLEN, FINE, FINE], [FINE, FINE, FALLEN]), ([FALLEN], [FALLEN])),  # one seed is enough
+    inconclusive(([FALLEN] * 3, [FINE] * 3), ([FINE] * 3, [FINE, FALLEN, FINE]), ([FINE], [FINE])),
+    inconclusive(([FALLEN] * 3, [(10.0, 100.0, 14.2)] * 3), ([FINE] * 3, [(10.0, 100.0, 40.0), FINE, FINE])),
+    inconclusive(([FINE] * 2, [FINE] * 3)),  # too few to say that it does not happen
+    inconclusive(([(10.0, 100.0, 40.0)] * 3, [(10.0, 100.0, 40.0)] * 3)),  # a collapse, at another loss
+    contradicted(([FINE] * 3, [FINE] * 3), ([(10.0, 60.0, 2.3)] * 3, [(30.0, 100.0, 14.5)] * 3)),
 )
 def test_claim_05(noise, rotation, expected):
     scores = states("noise", "SemiCT", noise), states("rotation", "SemiCT", rotation)
@@ -427,19 +385,13 @@ def test_claim_05_says_where_and_at_which_rate():
     assert verdict(5, scores[0]) == NOT_RUN
 
 
-@pytest.mark.parametrize(
-    ("runs", "expected"),
-    [
-        ([FINE] * 3, SUPPORTED),
-        ([FINE, FINE, (50.1, 95, 1.5)], SUPPORTED),
-        ([FINE, FINE, (50.0, 95, 1.5)], INCONCLUSIVE),  # above
-        ([(30.0, 60, 1.5)] * 3, INCONCLUSIVE),  # poor, but no collapse
-        ([FINE, FINE, FALLEN], CONTRADICTED),
-        ([FINE, FINE, (10.0, 100, 40.0)], CONTRADICTED),  # whatever its loss
-        ([FALLEN] * 3, CONTRADICTED),
-        ([FINE] * 2, NOT_RUN),
-        ([FALLEN] * 2, NOT_RUN),
-    ],
+@cases(
+    "runs",
+    supported([FINE] * 3, [FINE, FINE, (50.1, 95, 1.5)]),
+    inconclusive([FINE, FINE, (50.0, 95, 1.5)]),  # above
+    inconclusive([(30.0, 60, 1.5)] * 3),  # poor, but no collapse
+    contradicted([FINE, FINE, FALLEN], [FALLEN] * 3, [FINE, FINE, (10.0, 100, 40.0)]),  # whatever its loss
+    not_run([FINE] * 2, [FALLEN] * 2),
 )
 def test_claim_06(runs, expected):
     assert verdict(6, states("shift", "SemiCT", runs)) == expected
@@ -499,16 +451,11 @@ def slow_and_fast(rise, under, transforms=TRANSFORMS, epochs=120.0, n=3):
     return pd.concat(frames)
 
 
-@pytest.mark.parametrize(
-    ("rise", "under", "expected"),
-    [
-        (2, 30, SUPPORTED),
-        (0.6, 10, SUPPORTED),
-        (0.5, 30, INCONCLUSIVE),
-        (2, 9.9, INCONCLUSIVE),
-        (0.5, 9.9, CONTRADICTED),
-        (-1, -5, CONTRADICTED),
-    ],
+@cases(
+    "rise under",
+    supported((2, 30), (0.6, 10)),
+    inconclusive((0.5, 30), (2, 9.9)),
+    contradicted((0.5, 9.9), (-1, -5)),
 )
 def test_claim_08(rise, under, expected):
     assert verdict(8, slow_and_fast(rise, under)) == expected
@@ -542,20 +489,17 @@ def test_claim_08_needs_both_rates_three_seeds_and_all_epochs():
     )
 
 
-@pytest.mark.parametrize(
-    ("noise", "rotation", "expected"),
-    [
-        ([(FALLEN, FINE)] * 3, [(FALLEN, FINE)] * 3, SUPPORTED),
-        ([(FINE, FINE)] * 3, [(FINE, FINE), (FALLEN, FINE), (FINE, FALLEN)], SUPPORTED),  # only where SemiCT did
-        ([(FINE, FALLEN)] * 3, [(FINE, FINE)] * 3, NOT_RUN),
-        ([(FALLEN, FALLEN)] * 3, [(FALLEN, FALLEN)] * 3, CONTRADICTED),
-        ([(FALLEN, FALLEN), (FINE, FINE), (FINE, FINE)], [(FINE, FINE)] * 3, CONTRADICTED),
-        ([(FALLEN, FINE)] * 3, [(FALLEN, FINE), (FALLEN, FINE), (FALLEN, FALLEN)], INCONCLUSIVE),
-        ([(FALLEN, (50.0, 90, 1.5))] * 3, [(FALLEN, FINE)] * 3, INCONCLUSIVE),
-        ([(FALLEN, (50.1, 90, 1.5))] * 3, [(FALLEN, FINE)] * 3, SUPPORTED),
-        ([((10.0, 100, 40.0), (10.0, 100, 40.0))] * 3, [(FINE, FINE)] * 3, CONTRADICTED),  # whatever the loss
-        ([(FALLEN, FINE)] * 2, [(FALLEN, FINE)] * 3, NOT_RUN),
-    ],
+@cases(
+    "noise rotation",
+    supported(([(FALLEN, FINE)] * 3, [(FALLEN, FINE)] * 3)),
+    supported(([(FALLEN, (50.1, 90, 1.5))] * 3, [(FALLEN, FINE)] * 3)),
+    supported(([(FINE, FINE)] * 3, [(FINE, FINE), (FALLEN, FINE), (FINE, FALLEN)])),  # only where SemiCT did
+    inconclusive(([(FALLEN, FINE)] * 3, [(FALLEN, FINE), (FALLEN, FINE), (FALLEN, FALLEN)])),
+    inconclusive(([(FALLEN, (50.0, 90, 1.5))] * 3, [(FALLEN, FINE)] * 3)),
+    contradicted(([(FALLEN, FALLEN)] * 3, [(FALLEN, FALLEN)] * 3)),
+    contradicted(([(FALLEN, FALLEN), (FINE, FINE), (FINE, FINE)], [(FINE, FINE)] * 3)),
+    contradicted(([((10.0, 100, 40.0), (10.0, 100, 40.0))] * 3, [(FINE, FINE)] * 3)),  # whatever the loss
+    not_run(([(FINE, FALLEN)] * 3, [(FINE, FINE)] * 3), ([(FALLEN, FINE)] * 2, [(FALLEN, FINE)] * 3)),
 )
 def test_claim_09(noise, rotation, expected):
     scores = [
@@ -580,17 +524,11 @@ def test_claim_09_counts():
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize(
-    ("noise", "shift", "rotation", "expected"),
-    [
-        (1, 8, 4.5, SUPPORTED),
-        (-0.375, 8, 4.5, SUPPORTED),
-        (-0.5, 8, 4.5, CONTRADICTED),  # by TEST; with larger spread it is not
-        (1, 0, 4.5, INCONCLUSIVE),
-        (1, 8, 0, INCONCLUSIVE),
-        (1, -2, 4.5, CONTRADICTED),
-        (1, 8, -2, CONTRADICTED),
-    ],
+@cases(
+    "noise shift rotation",
+    supported((1, 8, 4.5), (-0.375, 8, 4.5)),
+    inconclusive((1, 0, 4.5), (1, 8, 0)),
+    contradicted((1, -2, 4.5), (1, 8, -2), (-0.5, 8, 4.5)),  # by TEST; with larger spread it is not
 )
 def test_claim_10(noise, shift, rotation, expected, n):
     means = dict(zip(TRANSFORMS, (noise, shift, rotation)))
@@ -634,17 +572,11 @@ def two(transform, first, than, n=3, **d):
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize(
-    ("accuracy", "consistency", "expected"),
-    [
-        ((4.25, 1), (11.25, 1), SUPPORTED),
-        ((0.125, 8), (11.25, 1), SUPPORTED),  # of accuracy the mean only
-        ((0, 1), (11.25, 1), INCONCLUSIVE),
-        ((4.25, 1), (0.125, 8), INCONCLUSIVE),  # of consistency by TEST
-        ((-0.125, 8), (11.25, 1), INCONCLUSIVE),
-        ((-4, 1), (11.25, 1), CONTRADICTED),
-        ((4, 1), (-11, 1), CONTRADICTED),
-    ],
+@cases(
+    "accuracy consistency",
+    supported(((4.25, 1), (11.25, 1)), ((0.125, 8), (11.25, 1))),  # of accuracy the mean only
+    inconclusive(((0, 1), (11.25, 1)), ((-0.125, 8), (11.25, 1)), ((4.25, 1), (0.125, 8))),  # of consistency by TEST
+    contradicted(((-4, 1), (11.25, 1)), ((4, 1), (-11, 1))),
 )
 def test_claim_11(accuracy, consistency, expected, n):
     scores = two("rotation", "SemiC", "SemiTCE", n, accuracy=accuracy, consistency=consistency)
@@ -656,38 +588,27 @@ def test_claim_11_says_sizes():
     assert ours == "SemiC - SemiTCE: accuracy +8.3 (within +4.3 ± 4), consistency +3.2 (not within +11.3 ± 8)"
 
 
-@pytest.mark.parametrize(
-    ("loss", "accuracy", "consistency", "expected"),
-    [
-        ((-0.25, 0.25), (3.75, 1), (-0.25, 1), SUPPORTED),
-        ((-0.01, 4), (0.125, 8), (2, 0), SUPPORTED),  # means; 2 points are within
-        ((-0.25, 0.25), (3.75, 1), (-2, 0), SUPPORTED),
-        ((-0.25, 0.25), (3.75, 1), (2.1, 0), INCONCLUSIVE),
-        ((-0.25, 0.25), (3.75, 1), (-2.1, 0), INCONCLUSIVE),
-        ((0, 0.25), (3.75, 1), (0, 1), INCONCLUSIVE),
-        ((-0.25, 0.25), (0, 1), (0, 1), INCONCLUSIVE),
-        ((0.01, 4), (3.75, 1), (0, 1), INCONCLUSIVE),  # higher by no TEST
-        ((0.25, 0.25), (3.75, 1), (0, 1), CONTRADICTED),
-        ((-0.25, 0.25), (-3.75, 1), (0, 1), CONTRADICTED),
-    ],
+@cases(
+    "loss accuracy consistency",
+    supported(((-0.25, 0.25), (3.75, 1), (-0.25, 1)), ((-0.25, 0.25), (3.75, 1), (-2, 0))),
+    supported(((-0.01, 4), (0.125, 8), (2, 0))),  # means; 2 points are within
+    inconclusive(((-0.25, 0.25), (3.75, 1), (2.1, 0)), ((-0.25, 0.25), (3.75, 1), (-2.1, 0))),
+    inconclusive(((0, 0.25), (3.75, 1), (0, 1)), ((-0.25, 0.25), (0, 1), (0, 1))),
+    inconclusive(((0.01, 4), (3.75, 1), (0, 1))),  # higher by no TEST
+    contradicted(((0.25, 0.25), (3.75, 1), (0, 1)), ((-0.25, 0.25), (-3.75, 1), (0, 1))),
 )
 def test_claim_12(loss, accuracy, consistency, expected):
     scores = two("noise", "SemiTCE", "SemiC", loss=loss, accuracy=accuracy, consistency=consistency)
     assert verdict(12, scores) == expected
 
 
-@pytest.mark.parametrize(
-    ("loss", "accuracy", "consistency", "expected"),
-    [
-        ((-0.25, 0.25), (1.5, 1), (1.25, 1), SUPPORTED),
-        ((-0.01, 4), (0.125, 8), (0.125, 8), SUPPORTED),  # means
-        ((0, 0.25), (1.5, 1), (1.25, 1), INCONCLUSIVE),
-        ((-0.25, 0.25), (0, 1), (1.25, 1), INCONCLUSIVE),
-        ((-0.25, 0.25), (1.5, 1), (0, 1), INCONCLUSIVE),
-        ((0.25, 0.25), (1.5, 1), (1.25, 1), CONTRADICTED),
-        ((-0.25, 0.25), (-1.5, 1), (1.25, 1), CONTRADICTED),
-        ((-0.25, 0.25), (1.5, 1), (-1.25, 1), CONTRADICTED),
-    ],
+@cases(
+    "loss accuracy consistency",
+    supported(((-0.25, 0.25), (1.5, 1), (1.25, 1)), ((-0.01, 4), (0.125, 8), (0.125, 8))),  # means
+    inconclusive(((0, 0.25), (1.5, 1), (1.25, 1)), ((-0.25, 0.25), (0, 1), (1.25, 1))),
+    inconclusive(((-0.25, 0.25), (1.5, 1), (0, 1))),
+    contradicted(((0.25, 0.25), (1.5, 1), (1.25, 1)), ((-0.25, 0.25), (-1.5, 1), (1.25, 1))),
+    contradicted(((-0.25, 0.25), (1.5, 1), (-1.25, 1))),
 )
 @pytest.mark.parametrize("semict", [0.0, 99.0])
 def test_claim_13(loss, accuracy, consistency, expected, semict):
@@ -707,16 +628,11 @@ def test_claim_13_says_the_interval(published):
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize(
-    ("noise", "shift", "rotation", "expected"),
-    [
-        (-2.75, 6.5, 9, SUPPORTED),
-        (3, 6.5, 9, SUPPORTED),  # against noise, not against 0
-        (-2.75, -2.75, 9, INCONCLUSIVE),
-        (-2.75, 6.5, -2.75, INCONCLUSIVE),
-        (7.5, 6.5, 9, CONTRADICTED),
-        (8, 8.5, 7, CONTRADICTED),  # either
-    ],
+@cases(
+    "noise shift rotation",
+    supported((-2.75, 6.5, 9), (3, 6.5, 9)),  # against noise, not against 0
+    inconclusive((-2.75, -2.75, 9), (-2.75, 6.5, -2.75)),
+    contradicted((7.5, 6.5, 9), (8, 8.5, 7)),  # either
 )
 def test_claim_14(noise, shift, rotation, expected, n):
     means = {"noise": (noise, 1), "shift": (shift, -0.5), "rotation": (rotation, 0.5)}
@@ -743,47 +659,29 @@ def curves(transforms=TRANSFORMS, n=3, accuracy=66.0, **changed):
     return pd.concat([frame(t, "Supervised", **lists) for t in transforms])
 
 
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({}, SUPPORTED),
-        ({"train_loss_epoch_40": 0.099}, SUPPORTED),
-        ({"train_loss_epoch_40": 0.1}, INCONCLUSIVE),
-        ({"val_loss_min_epoch": 8.0}, SUPPORTED),
-        ({"val_loss_min_epoch": 7.9}, INCONCLUSIVE),
-        ({"val_loss_min_epoch": 35.0}, SUPPORTED),
-        ({"val_loss_min_epoch": 35.1}, INCONCLUSIVE),
-        ({"val_loss_end": 1.71}, SUPPORTED),
-        ({"val_loss_end": 1.7}, INCONCLUSIVE),
-        ({"val_loss_min": 1.7, "val_loss_end": 2.2}, INCONCLUSIVE),  # 0.5 in decimals
-        ({"val_accuracy_epoch_25": 57.6, "val_accuracy_end": 60.5}, SUPPORTED),
-        ({"val_accuracy_epoch_25": 57.5, "val_accuracy_end": 60.5}, INCONCLUSIVE),
-        ({"val_accuracy_epoch_25": 63.5, "val_accuracy_end": 60.5}, INCONCLUSIVE),
-        ({"accuracy": 58.0}, SUPPORTED),
-        ({"accuracy": 57.9}, INCONCLUSIVE),
-        ({"accuracy": 74.0}, SUPPORTED),
-        ({"accuracy": 74.1}, INCONCLUSIVE),
-        ({"accuracy": [73.9, 73.8, 74.3]}, SUPPORTED),  # 74 in the mean
-        ({"train_loss_epoch_40": 0.5, "val_loss_end": 1.3}, INCONCLUSIVE),  # for one transform
-        ({"epochs": 118.8}, SUPPORTED),
-        ({"epochs": 118.7}, NOT_RUN),
-        ({"epochs": [122.88, 118.7, 122.88]}, NOT_RUN),
-        ({"epochs": 200.0}, SUPPORTED),
-        ({"train_loss_epoch_40": [0.01, None, 0.01]}, NOT_RUN),
-    ],
+@cases(
+    "changed",
+    supported({}, {"train_loss_epoch_40": 0.099}, {"val_loss_min_epoch": 8.0}, {"val_loss_min_epoch": 35.0}),
+    supported({"val_loss_end": 1.71}, {"val_accuracy_epoch_25": 57.6, "val_accuracy_end": 60.5}),
+    supported({"accuracy": 58.0}, {"accuracy": 74.0}, {"epochs": 118.8}, {"epochs": 200.0}),
+    supported({"accuracy": [73.9, 73.8, 74.3]}),  # 74 in the mean
+    inconclusive({"train_loss_epoch_40": 0.1}, {"val_loss_min_epoch": 7.9}, {"val_loss_min_epoch": 35.1}),
+    inconclusive({"val_loss_end": 1.7}, {"val_accuracy_epoch_25": 57.5, "val_accuracy_end": 60.5}),
+    inconclusive({"val_accuracy_epoch_25": 63.5, "val_accuracy_end": 60.5}, {"accuracy": 57.9}),
+    inconclusive({"accuracy": 74.1}, {"val_loss_min": 1.7, "val_loss_end": 2.2}),  # 0.5 in decimals
+    inconclusive({"train_loss_epoch_40": 0.5, "val_loss_end": 1.3}),  # for one transform
+    not_run({"epochs": 118.7}, {"epochs": [122.88, 118.7, 122.88]}, {"train_loss_epoch_40": [0.01, None, 0.01]}),
 )
 def test_claim_15(changed, expected):
     assert verdict(15, curves(TRANSFORMS[:2]), curves(["rotation"], **changed)) == expected
 
 
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ({"train_loss_epoch_40": 0.1, "val_loss_end": 1.7}, CONTRADICTED),
-        ({"train_loss_epoch_40": 0.09, "val_loss_end": 1.7}, INCONCLUSIVE),
-        ({"train_loss_epoch_40": 0.1, "val_loss_end": 1.8}, INCONCLUSIVE),
-        ({"accuracy": 80.0, "val_accuracy_epoch_25": 20.0, "val_loss_min_epoch": 90.0}, INCONCLUSIVE),
-    ],
+@cases(
+    "changed",
+    inconclusive({"train_loss_epoch_40": 0.09, "val_loss_end": 1.7}),
+    inconclusive({"train_loss_epoch_40": 0.1, "val_loss_end": 1.8}),
+    inconclusive({"accuracy": 80.0, "val_accuracy_epoch_25": 20.0, "val_loss_min_epoch": 90.0}),
+    contradicted({"train_loss_epoch_40": 0.1, "val_loss_end": 1.7}),
 )
 def test_claim_15_no_overfitting(changed, expected):
     assert verdict(15, curves(**changed)) == expected
@@ -822,19 +720,12 @@ def steps(transform, semic, semict, semitce, consistency=90.0, n=3, spread=1.0):
     return accuracies(transform, values, consistency=consistency)
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "consistency", "spread", "expected"),
-    [
-        ((70, 60, 60), 90, 1, SUPPORTED),
-        ((70.1, 74.1, 10), 90, 1, SUPPORTED),  # at most 4
-        ((70.1, 10, 74.1), 90, 1, SUPPORTED),
-        ((70.1, 10, 74.2), 90, 1, INCONCLUSIVE),  # more than 4 by no TEST
-        ((70, 75, 10), 90, 1, CONTRADICTED),
-        ((70, 10, 75), 90, 1, CONTRADICTED),
-        ((70, 10, 75), 90, 8, INCONCLUSIVE),
-        ((10, 10, 10), 100, 1, CONTRADICTED),  # SemiC collapsed
-        ((10, 10, 10), 98, 1, SUPPORTED),
-    ],
+@cases(
+    "accuracy consistency spread",
+    supported(((70, 60, 60), 90, 1), ((70.1, 10, 74.1), 90, 1), ((10, 10, 10), 98, 1)),
+    supported(((70.1, 74.1, 10), 90, 1)),  # at most 4
+    inconclusive(((70, 10, 75), 90, 8), ((70.1, 10, 74.2), 90, 1)),  # more than 4 by no TEST
+    contradicted(((70, 75, 10), 90, 1), ((70, 10, 75), 90, 1), ((10, 10, 10), 100, 1)),  # SemiC collapsed
 )
 def test_claim_16(accuracy, consistency, spread, expected):
     others = [steps(t, 75, 70, 70) for t in TRANSFORMS[:2]]
@@ -870,20 +761,18 @@ def factorial(collapsed, modes=MODES_17, n=3):
     ]
 
 
-@pytest.mark.parametrize(
-    ("collapsed", "expected"),
-    [
-        ({}, INCONCLUSIVE),  # nothing to explain
-        ({("corrected", "noise", "SemiCT"): 2, ("legacy_inference_mode", "rotation", "SemiCT"): 2}, SUPPORTED),
-        ({("corrected", "noise", "SemiCT"): 3}, INCONCLUSIVE),  # 3 of 12 against 0 of 12: p = 0.11
-        ({("corrected", t, m): 3 for t in ("noise", "rotation") for m in ("SemiCT", "SemiTCE")}, INCONCLUSIVE),
-        ({("kl_clip", "noise", "SemiCT"): 1}, CONTRADICTED),
-        ({("legacy_inference_mode+kl_clip", "rotation", "SemiTCE"): 1}, CONTRADICTED),  # any pre-training
-        ({(m, t, "SemiCT"): 3 for m in MODES_17[2:] for t in ("noise", "rotation")}, CONTRADICTED),
-        ({("kl_clip", "noise", "SemiCT"): 3, ("corrected", "noise", "SemiTCE"): 1}, INCONCLUSIVE),
-        ({(m, t, "SemiCT"): 3 for m in MODES_17 for t in ("noise", "rotation")}, SUPPORTED),
-        ({(m, t, "SemiTCE"): 3 for m in MODES_17[:2] for t in ("noise", "rotation")}, INCONCLUSIVE),
-    ],
+@cases(
+    "collapsed",
+    supported({("corrected", "noise", "SemiCT"): 2, ("legacy_inference_mode", "rotation", "SemiCT"): 2}),
+    supported({(m, t, "SemiCT"): 3 for m in MODES_17 for t in ("noise", "rotation")}),
+    inconclusive({("corrected", t, m): 3 for t in ("noise", "rotation") for m in ("SemiCT", "SemiTCE")}),
+    inconclusive({("kl_clip", "noise", "SemiCT"): 3, ("corrected", "noise", "SemiTCE"): 1}),
+    inconclusive({(m, t, "SemiTCE"): 3 for m in MODES_17[:2] for t in ("noise", "rotation")}),
+    inconclusive({}),  # nothing to explain
+    inconclusive({("corrected", "noise", "SemiCT"): 3}),  # 3 of 12 against 0 of 12: p = 0.11
+    contradicted({("kl_clip", "noise", "SemiCT"): 1}),
+    contradicted({(m, t, "SemiCT"): 3 for m in MODES_17[2:] for t in ("noise", "rotation")}),
+    contradicted({("legacy_inference_mode+kl_clip", "rotation", "SemiTCE"): 1}),  # any pre-training
 )
 def test_claim_17(collapsed, expected):
     assert verdict(17, *factorial(collapsed)) == expected

@@ -1,0 +1,137 @@
+"""What the tests of the papers' claims share: tables of cases by the verdict they get, numbers that the test finds or
+does not find, and how a rule is asked."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fewlabels.scores.verdicts import VERDICTS
+
+SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = VERDICTS
+SPREAD = np.array([-0.31, -0.18, 0.07, 0.12, 0.3])  # over five folds or seeds: no test finds a small mean in it
+
+
+# ---- cases ----
+
+
+def cases(names, *groups):
+    """A table of cases, grouped by verdict, as the parameters `names` and `expected`.
+
+    A comment behind a group is about its last case.
+    """
+    single = len(names.split()) == 1
+    table = [((case,) if single else case) + (verdict,) for of, verdict in groups for case in of]
+    return pytest.mark.parametrize((*names.split(), "expected"), table)
+
+
+def supported(*of):
+    return of, SUPPORTED
+
+
+def inconclusive(*of):
+    return of, INCONCLUSIVE
+
+
+def contradicted(*of):
+    return of, CONTRADICTED
+
+
+def not_run(*of):
+    return of, NOT_RUN
+
+
+# ---- numbers, one a fold or seed ----
+
+
+def sure(mean, n=5):
+    """Found by every test."""
+    return mean + 1e-4 * (np.arange(n) - (n - 1) / 2)
+
+
+def unsure(mean, spread=1.0):
+    """The same mean, found by none."""
+    return mean + spread * SPREAD
+
+
+def even(value, n=5):
+    """The same in every one: found by every test if it is not 0."""
+    return np.full(n, float(value))
+
+
+def over(gain, n=5):
+    """A number stands for values that are found by every test."""
+    return sure(gain, n) if np.ndim(gain) == 0 else np.asarray(gain, dtype=float)
+
+
+def p_of(d):
+    """p of paired differences, by SciPy: Wilcoxon from five on, else t; one-sided."""
+    d = np.round(d, 6)
+    if not np.any(d):
+        return 1
+    test = stats.wilcoxon(d, alternative="greater") if len(d) >= 5 else stats.ttest_1samp(d, 0, alternative="greater")
+    return test.pvalue
+
+
+def named(d):
+    return f"{'Wilcoxon signed-rank' if len(d) >= 5 else 'paired t'}, one-sided"
+
+
+# Of one-sided tests below 0.05, with a mean of that sign.
+of_the_test = cases(
+    "d",
+    supported([3, 3.1, 2.9], [1, 2, 3, 4, 5]),  # p = 1/32
+    supported([1, -2, 3, 4, 5, 6]),  # 3/64 = 0.047
+    supported([3, 3.1, 2.9, 3]),  # four: by t
+    inconclusive([-1, -2, -3, 4, -5, -6, -7], [1, 2, 3, -1], [0, 0, 0, 0, 0], [-1, 2, 3, 4, 5]),  # 2/32
+    inconclusive([1, 2, 3, -4, 5, 6, 7]),  # 7/128 = 0.055
+    inconclusive([1, 2, 3, 4, 5, 6, 7, 8, 9, -50], [1, 2, 3, 4, 5, 6, 7, 8, 9, -45]),  # 43/1024 = 0.042, mean 0
+    inconclusive([-1, -2, -3, -4, -5, -6, -7, -8, -9, 45]),
+    contradicted([-1, -2, -3, -4, -5], [-1, 2, -3, -4, -5, -6], [-3, -3.1, -2.9]),
+)
+
+# Of a gain that is judged by its test alone.
+by_test = cases("gain", supported(0.001), inconclusive(unsure(0.01), even(0), unsure(-0.01)), contradicted(-0.001))
+
+
+# ---- asking a rule ----
+
+
+def asked(rule, frames, beside=lambda scores: [], **options):
+    """The verdict's object on scores in disorder, beside scores that say otherwise and decide nothing."""
+    scores = pd.concat(frames)
+    judged = rule(pd.concat([scores, *beside(scores)]).sample(frac=1, random_state=0), **options)
+    assert judged.verdict in VERDICTS
+    assert "nan" not in judged.ours
+    assert "|" not in judged.ours
+    assert isinstance(judged.n, int)
+    return judged
+
+
+def nothing_judged(judge, n, scores):
+    """Every claim is not run by what says nothing about it: no rows, another metric, no numbers."""
+    empty = pd.DataFrame([], columns=scores.columns)
+    for nothing in (empty, scores[:0], scores.assign(metric="other"), scores.assign(value=np.nan)):
+        judged = judge(nothing, "phantom")
+        assert list(judged["verdict"]) == [NOT_RUN] * n
+        assert (judged["n"] == 0).all()
+        assert (judged["data"] == "phantom").all()
+
+
+def needs(verdict, scores, place, unit, lost=(np.nan, np.inf, -np.inf), apart=True):
+    """Three of a unit (folds, seeds) are enough: of all that there is at each place, with numbers, and of the same.
+
+    verdict  scores -> verdict; `scores` are supported, and hold nothing but what the claim names
+    place    columns; at each of their values the scores are cut down in turn
+    """
+    order = scores[unit].rank(method="dense")
+    assert verdict(scores) == SUPPORTED
+    assert verdict(scores[order <= 3]) == SUPPORTED
+    for i, values in enumerate(scores[place].drop_duplicates().to_numpy().tolist()):
+        here = (scores[place] == values).all(axis=1)
+        third = here & (order >= 3)
+        assert verdict(scores[~here]) == NOT_RUN, values
+        assert verdict(scores[~third]) == NOT_RUN, values
+        assert verdict(scores.assign(value=scores["value"].mask(third, lost[i % len(lost)]))) == NOT_RUN, values
+        others = scores.assign(**{unit: scores[unit].where(~here, scores[unit] + 5)})
+        assert not apart or verdict(others) == NOT_RUN, values
