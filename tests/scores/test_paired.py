@@ -1,4 +1,4 @@
-"""Tests on paired differences, over runs and over subjects, against SciPy and by simulation."""
+"""Tests on paired differences: over runs and over subjects, within a margin, one of several. By SciPy and simulation."""
 
 import itertools
 
