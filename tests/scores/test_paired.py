@@ -1,4 +1,4 @@
-"""Tests on paired differences: over runs and over subjects, within a margin, one of several. By SciPy and simulation."""
+"""Tests on paired differences: over runs and subjects, within a margin, one of several. By SciPy and simulation."""
 
 import itertools
 
@@ -136,8 +136,20 @@ def test_one_of_several_is_rarely_found_where_there_is_nothing():
 
 
 def test_so_many_of_several():
-    clear, none = of_runs(1, 1.01, 0.99, 1.02), of_runs(-1, 1, 0.5, -0.5)
+    clear, none = of_runs(1, 1.01, 0.99, 1.02, 1), of_runs(-1, 1, 0.5, -0.5, 0)
     assert some_pass([clear, clear, none], 2)
     assert not some_pass([clear, none, none], 2)
-    assert clearest([none, clear])[1] == pytest.approx(2 * greater(clear)[1])
-    assert clearest([none, clear], 2)[1] == pytest.approx(greater(none)[1])
+    # five ranks cannot reach 0.025, so that no number of folds would ever be enough: by t
+    assert clearest([none, clear])[1] == pytest.approx(2 * stats.ttest_1samp(clear, 0, alternative="greater").pvalue)
+    assert clearest([none, clear], 2)[1] == pytest.approx(stats.ttest_1samp(none, 0, alternative="greater").pvalue)
+    assert greater(clear)[0] == "Wilcoxon signed-rank, one-sided"
+    assert clearest([none, clear])[0] == "paired t, one-sided, Holm"
+
+
+@pytest.mark.parametrize(("n", "of"), [(5, 1), (6, 1), (6, 3), (7, 6), (8, 12), (10, 51)])
+def test_ranks_are_used_where_they_can_pass(n, of):
+    best = pd.Series(np.arange(1.0, n + 1))
+    assert greater(best, of)[0].startswith("Wilcoxon")
+    assert of * greater(best, of)[1] < 0.05
+    assert greater(best, 2 * of + 2)[0].startswith("paired t")
+    assert (2 * of + 2) * greater(best)[1] > 0.05

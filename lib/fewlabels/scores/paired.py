@@ -45,14 +45,19 @@ def passes(d):
 def some_pass(several, least=1):
     """Is the mean above 0 in at least so many of several differences, by TEST with Holm's p?"""
     several = list(several)
-    p = holm([_p(greater(d)) for d in several])
-    return sum(of < 0.05 and mean(d) > 0 for d, of in zip(several, p)) >= least
+    return sum(p < 0.05 and mean(d) > 0 for d, (_, p) in zip(several, holm_tests(several))) >= least
+
+
+def holm_tests(several):
+    """Name and p, Holm's, of the test on each of several differences."""
+    several = list(several)
+    tests = [greater(d, len(several)) for d in several]
+    return [(f"{name}, Holm", p) for (name, _), p in zip(tests, holm([_p(test) for test in tests]))]
 
 
 def clearest(several, least=1):
-    """Name and p, Holm's, of that test on several differences which decides `some_pass`."""
-    names, p = zip(*map(greater, several))
-    return sorted(zip((f"{name}, Holm" for name in names), holm(p)), key=_p)[least - 1]
+    """Name and p of that of `holm_tests` which decides `some_pass`."""
+    return sorted(holm_tests(several), key=_p)[least - 1]
 
 
 def least_clear(tests):

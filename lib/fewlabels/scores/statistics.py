@@ -49,22 +49,25 @@ def means(d):
     return over_runs(d).groupby("labels").mean().round(DIGITS)
 
 
-def greater(d):
+def greater(d, of=1):
     """Is the mean of paired differences above 0? (name of the test, one-sided p).
 
     n >= 5: Wilcoxon signed-rank; n = 3 or 4: paired t (Wilcoxon cannot reach 0.05 there); below: no test.
     With subjects both over runs and over subjects: of the two the one that is further from passing. p is 1 where
     there are fewer than 3 subjects.
+
+    of  how many tests Holm's p will be taken of: paired t where Wilcoxon cannot reach 0.05 / of (n = 5 for two)
     """
-    return _both(d, _greater)
 
+    def test(d):
+        ranks = of / 2 ** len(d) < 0.05
+        name = "Wilcoxon signed-rank, one-sided" if ranks else "paired t, one-sided"
+        if d.nunique() == 1 and (not ranks or d.iloc[0] == 0):  # no spread: what SciPy would divide by
+            return name, float(d.iloc[0] <= 0)
+        found = stats.wilcoxon(d, alternative="greater") if ranks else stats.ttest_1samp(d, 0, alternative="greater")
+        return name, float(found.pvalue)
 
-def _greater(d):
-    name = "Wilcoxon signed-rank, one-sided" if len(d) >= 5 else "paired t, one-sided"
-    if d.nunique() == 1 and (len(d) < 5 or d.iloc[0] == 0):  # no spread: what SciPy would divide by
-        return name, float(d.iloc[0] <= 0)
-    test = stats.wilcoxon(d, alternative="greater") if len(d) >= 5 else stats.ttest_1samp(d, 0, alternative="greater")
-    return name, float(test.pvalue)
+    return _both(d, test)
 
 
 def inside(d, low, high):

@@ -58,19 +58,19 @@ def mean_of(d):
     return round(float(over_subjects(d).mean(axis=None)), DIGITS)
 
 
-def significance(d):
+def significance(d, of=1):
     """Name and p of the test: below 0.05 where the differences are above 0 over subjects in at least 2 of the 3
     structures (the second smallest of Holm's p), and over runs in the mean over structures."""
-    return least_clear([_over_subjects(d), _over_runs(d)])
+    return least_clear([_over_subjects(d, of), _over_runs(d, of)])
 
 
-def _over_subjects(d):
-    names, p = zip(*(greater(values) for _, values in over_subjects(d).items()))
+def _over_subjects(d, of=1):
+    names, p = zip(*(greater(values, of * len(STRUCTURES)) for _, values in over_subjects(d).items()))
     return f"{names[0]}, over subjects, Holm", sorted(holm(p))[1]
 
 
-def _over_runs(d):
-    name, p = greater(over_runs(d.mean(axis=1)))
+def _over_runs(d, of=1):
+    name, p = greater(over_runs(d.mean(axis=1)), of)
     return f"{name}, over runs", p
 
 
@@ -86,7 +86,7 @@ def above(d):
 def clearest(several):
     """Name and p of that of several differences which is most clearly above 0, Holm's once more; is it?"""
     several = [*several]
-    tests = [significance(d) for d in several]
+    tests = [significance(d, len(several)) for d in several]
     p = holm([of for _, of in tests])
     above = any(mean_of(d) > 0 and of < 0.05 for d, of in zip(several, p))
     return tests[0][0], min(p, default=None), above

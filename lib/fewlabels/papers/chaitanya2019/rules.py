@@ -19,7 +19,6 @@ from fewlabels.papers.chaitanya2019.comparisons import (
     mean_of,
     metric_of,
     of_method,
-    p_of,
     pairs,
     said_of,
     significance,
@@ -119,7 +118,7 @@ def chaitanya_11(scores):
         return lacking
     d = found["A+GD+GI", "A+Mixup", 1]
     first, test = round(over_subjects(d)[FIRST].mean(), DIGITS), greater(d[FIRST])
-    below = holm([greater(-d[FIRST])[1], p_of(-d)])  # either contradicts
+    below = holm([greater(-d[FIRST], 2)[1], significance(-d, 2)[1]])  # either contradicts
     contradicted = (first < 0 and below[0] < 0.05) or (mean_of(d) < 0 and below[1] < 0.05)
     ours = f"{FIRST} (column inferred) {signed(first)} (p {test[1]:.2g}); all three: {said_of(found)}"
     judged = verdict(first > 0 and test[1] < 0.05 and above(d), contradicted)

@@ -28,9 +28,21 @@ from fewlabels.papers.vorontsov2019.rules_pictures import (
     on_brats,
     seeds,
 )
-from fewlabels.scores.paired import LEAST, close, each, least_clear, mean, minus, passes, signed, some_pass, tested
+from fewlabels.scores.paired import (
+    LEAST,
+    close,
+    each,
+    holm_tests,
+    least_clear,
+    mean,
+    minus,
+    passes,
+    signed,
+    some_pass,
+    tested,
+)
 from fewlabels.scores.published import margin, published_values
-from fewlabels.scores.statistics import DIGITS, greater, holm
+from fewlabels.scores.statistics import DIGITS, greater
 from fewlabels.scores.verdicts import Verdict, verdict
 
 MNIST = (SIMPLE, HARD, LARGE)
@@ -119,9 +131,9 @@ def vorontsov_09(scores):
         return lacking
     d = {skip: minus(dice, PROPOSED, TABLE_1B[skip]) for skip in ("Concat", "Sum")}
     supported = all(mean(of) >= -0.005 for of in d.values())
-    below, above = (holm([greater(sign * of)[1] for of in d.values()]) for sign in (-1, 1))
-    contradicted = any(mean(of) < -0.005 and p < 0.05 for of, p in zip(d.values(), below))
-    better = " and ".join(skip for (skip, of), p in zip(d.items(), above) if mean(of) > 0 and p < 0.05) or "neither"
+    below, above = (holm_tests(sign * of for of in d.values()) for sign in (-1, 1))
+    contradicted = any(mean(of) < -0.005 and p < 0.05 for of, (_, p) in zip(d.values(), below))
+    better = " and ".join(s for (s, of), (_, p) in zip(d.items(), above) if mean(of) > 0 and p < 0.05) or "neither"
     ours = f"{each(dice)}; " + ", ".join(f"Compress - {skip} {tested(of)}" for skip, of in d.items())
     return Verdict(verdict(supported, contradicted), f"{ours}; better by test than {better}", len(dice), "means")
 
