@@ -132,6 +132,8 @@ def needs(verdict, scores, place, unit, lost=(np.nan, np.inf, -np.inf), apart=Tr
         third = here & (order >= 3)
         assert verdict(scores[~here]) == NOT_RUN, values
         assert verdict(scores[~third]) == NOT_RUN, values
-        assert verdict(scores.assign(value=scores["value"].mask(third, lost[i % len(lost)]))) == NOT_RUN, values
+        if lost:
+            gaps = scores.assign(value=scores["value"].mask(third, lost[i % len(lost)]))
+            assert verdict(gaps) == NOT_RUN, values
         others = scores.assign(**{unit: scores[unit].where(~here, scores[unit] + 5)})
         assert not apart or verdict(others) == NOT_RUN, values

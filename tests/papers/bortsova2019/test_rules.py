@@ -1,16 +1,27 @@
 """Verdicts: every rule at the edges of its tolerance, as `papers/bortsova2019/published.yaml` words it."""
 
-import itertools
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from claims_kit import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    SUPPORTED,
+    asked,
+    cases,
+    contradicted,
+    inconclusive,
+    not_run,
+    p_of,
+    supported,
+)
 from scipy import stats
 
 from fewlabels.papers.bortsova2019.claims import RULES, judge
-from fewlabels.scores.published import published, published_values
-from fewlabels.scores.statistics import differences, greater, run_scores
+from fewlabels.scores.published import published_values
 
 ALL = (5, 10, 25, 50, 100)
 STOP = "SemiTC (stop-gradient)"
@@ -58,125 +69,10 @@ def counted(better, than, wins, labels, splits=5):
 
 
 def verdict(claim, scores):
-    found = RULES[f"bortsova-{claim}"](scores)
-    assert found.verdict in ("supported", "contradicted", "inconclusive", "not run")
-    return found.verdict
-
-
-# ---- runs, pairs, test ----
-
-
-def test_the_score_of_a_run_is_the_mean_over_its_subjects():
-    runs = [("SupTC", 5, 0, 0, 4.0, "all"), ("SupTC", 5, 1, 0, 4.0, "all")]
-    runs += [("SupTC", 5, 0, 0, 2.0, "all"), ("SupTC", 5, 0, 0, 4.0, "matched")]
-    values = [
-        (*runs[0], "a", "all", "miou", 10.0),
-        (*runs[0], "b", "all", "miou", 40.0),
-        (*runs[1], "a", "all", "miou", 7.0),
-        (*runs[2], "a", "all", "miou", 6.0),  # the amplitude and
-        (*runs[3], "a", "all", "miou", 5.0),  # the validation set make it another run
-        (*runs[0], "a", "heart", "iou", 99.0),
-        (*runs[0], "a", "all", "miou_post", 98.0),
-    ]
-    scores = pd.DataFrame(values, columns=COLUMNS)
-    found = run_scores(scores)
-    assert found.to_dict() == dict(zip(runs, (25.0, 7.0, 6.0, 5.0)))
-    assert list(found.index.names) == AXES
-    assert run_scores(scores, "iou", "heart").to_dict() == {runs[0]: 99.0}
-    assert run_scores(scores, "dice").empty
-
-
-def test_axes_are_whatever_columns_there_are():
-    old = frame({"SupTC": {5: [7.0]}}).drop(columns=["amplitude", "validation"])
-    assert run_scores(old).to_dict() == {("SupTC", 5, 0, 0): 7.0}
-
-
-def test_differences_are_of_runs_that_share_all_but_the_method():
-    of_runs = {
-        ("A", 5, 0, 0, 4.0, "all"): 10.0,
-        ("A", 5, 1, 0, 4.0, "all"): 20.0,
-        ("A", 10, 0, 0, 4.0, "all"): 30.0,
-        ("A", 5, 0, 1, 4.0, "all"): 40.0,
-        ("A", 5, 2, 0, 2.0, "all"): 50.0,
-        ("A", 5, 2, 0, 4.0, "matched"): 60.0,
-        ("B", 5, 0, 0, 4.0, "all"): 1.0,
-        ("B", 10, 0, 0, 4.0, "all"): 2.0,
-        ("B", 5, 2, 0, 4.0, "all"): 3.0,  # A has this split only at another amplitude, or another validation set
-        ("B", 10, 0, 0, 4.0, "matched"): 4.0,
-    }
-    runs = pd.Series(list(of_runs.values()), index=pd.MultiIndex.from_tuples(of_runs, names=AXES))
-    at_5, at_10 = (5, 0, 0, 4.0, "all"), (10, 0, 0, 4.0, "all")
-    assert differences(runs, "A", "B").to_dict() == {at_5: 9.0, at_10: 28.0}
-    assert differences(runs, "B", "A").to_dict() == {at_5: -9.0, at_10: -28.0}
-    assert differences(runs, "A", "B", (10, 25)).to_dict() == {at_10: 28.0}
-    for better, than in (("A", "C"), ("C", "A")):
-        none = differences(runs, better, than)
-        assert (len(none), list(none.index.names)) == (0, AXES[1:])
-
-
-def wilcoxon_by_hand(d):
-    """One-sided exact p: the share of all sign patterns whose rank sum is at least that of d."""
-    ranks = stats.rankdata(np.abs(d))
-    observed = ranks[np.array(d) > 0].sum()
-    sums = [(ranks * signs).sum() for signs in itertools.product((0, 1), repeat=len(d))]
-    return np.mean([total >= observed - 1e-9 for total in sums])
-
-
-def t_by_hand(d):
-    t = np.mean(d) / (np.std(d, ddof=1) / np.sqrt(len(d)))
-    return stats.t(df=len(d) - 1).sf(t)
-
-
-@pytest.mark.parametrize(
-    "d",
-    [
-        [1, 2, 3, 4, 5.5],
-        [1.0, -2, 3, 4, 5.5],
-        [-1.0, -2, -3, -4, -5.5],
-        [0.1, 2, 3, -1, -0.5, 4, 6, 7, -2.5, 8],
-        [1.0, 1, 2, -2, 3, 3],
-    ],
-)
-def test_from_five_runs_on_wilcoxon(d):
-    name, p = greater(pd.Series(d))
-    assert "Wilcoxon" in name
-    assert "one-sided" in name
-    assert p == pytest.approx(wilcoxon_by_hand(d), abs=1e-12)
-
-
-@pytest.mark.parametrize("d", [[1, 2, 3.5], [-1, 2, 3.5, 4], [3, 3.1, 2.9], [-1.0, -2, -4]])
-def test_three_or_four_runs_are_compared_by_t(d):
-    name, p = greater(pd.Series(d))
-    assert "paired t" in name
-    assert p == pytest.approx(t_by_hand(d), rel=1e-9)
-
-
-def test_five_wins_of_five_are_just_enough():
-    assert greater(pd.Series([1.0, 2, 3, 4, 5]))[1] == 1 / 32
-    assert greater(pd.Series([-1.0, 2, 3, 4, 5]))[1] == 2 / 32
-
-
-@pytest.mark.parametrize("d", [[], [1.0], [1.0, 2.0]])
-def test_below_three_there_is_no_test(d):
-    assert greater(pd.Series(d, dtype=float)) == ("", None)
-
-
-def test_equal_differences():
-    assert greater(pd.Series([2.0] * 6))[1] == 1 / 64
-    assert greater(pd.Series([0.0] * 6))[1] == 1
-    assert greater(pd.Series([-2.0] * 6))[1] == 1
+    return asked(RULES[f"bortsova-{claim}"], [scores]).verdict
 
 
 # ---- the ledger as a whole ----
-
-
-def test_every_claim_has_a_rule_and_every_rule_a_claim():
-    claims = [claim["id"] for claim in published("bortsova2019")["claims"]]
-    assert claims == [f"bortsova-{i:02}" for i in range(1, 21)]
-    named = {*RULES}
-    assert named == {*claims}
-    for claim in published("bortsova2019")["claims"]:
-        assert set(claim) == {"id", "statement", "source", "compare", "tolerance", "published"}
 
 
 def test_published_numbers():
@@ -193,7 +89,7 @@ def test_nothing_run():
     for scores in (frame({}), frame({"Baseline": {5: [50.0]}}), frame({m: {3: [1.0], 6: [2.0]} for m in TABLE_1})):
         claims = judge(scores, "phantom")
         assert list(claims.columns) == "paper claim statement published ours n test p data verdict".split()
-        assert (claims["verdict"] == "not run").all()
+        assert (claims["verdict"] == NOT_RUN).all()
         assert (claims["data"] == "phantom").all()
         assert len(claims) == 20
 
@@ -214,9 +110,9 @@ def as_published():
 
 def test_the_papers_own_table_supports_its_claims(as_published):
     claims = judge(as_published, "jsrt").set_index("claim")
-    supported = [f"bortsova-{i:02}" for i in (1, 2, 4, 5, 6, 7, 8, 9, 19)]
-    assert claims.loc[supported, "verdict"].to_dict() == dict.fromkeys(supported, "supported")
-    assert set(claims.drop(index=supported)["verdict"]) == {"not run"}
+    held = [f"bortsova-{i:02}" for i in (1, 2, 4, 5, 6, 7, 8, 9, 19)]
+    assert claims.loc[held, "verdict"].to_dict() == dict.fromkeys(held, SUPPORTED)
+    assert set(claims.drop(index=held)["verdict"]) == {NOT_RUN}
     assert "24 of 25" in claims.loc["bortsova-01", "ours"]
     assert "20 of 25" in claims.loc["bortsova-08", "ours"]  # SemiTC+ is worse at 5 labels in every split
     assert claims.loc["bortsova-19", "p"] < 0.001
@@ -227,7 +123,7 @@ def test_the_reverse_of_the_table_contradicts(as_published):
     scores = as_published[as_published["labels"] != 100].replace({"method": reverse})
     claims = judge(scores, "jsrt").set_index("claim")["verdict"]
     for i in (1, 4, 5, 6, 8, 19):
-        assert claims[f"bortsova-{i:02}"] == "contradicted", i
+        assert claims[f"bortsova-{i:02}"] == CONTRADICTED, i
 
 
 # ---- what is no run of Table 1, and claim 20 ----
@@ -261,15 +157,15 @@ def test_runs_with_matched_validation_enter_no_claim_of_table_1(full, misleading
         table_1 = ~both["claim"].isin([f"bortsova-{i}" for i in range(10, 18)])
         pd.testing.assert_frame_equal(both[table_1], alone[table_1])
     only = judge(full.assign(validation="matched"), "jsrt")[table_1]
-    assert (only["verdict"] == "not run").all()
+    assert (only["verdict"] == NOT_RUN).all()
     assert (only["n"] == 0).all()
 
 
 def test_several_amplitudes_judge_nothing(full):
-    assert (judge(full, "jsrt")["verdict"] == "supported").sum() == 11
+    assert (judge(full, "jsrt")["verdict"] == SUPPORTED).sum() == 11
     for other in (full, full[(full["split"] == 0) & (full["labels"] == 5)]):
         claims = judge(pd.concat([full, other.assign(amplitude=2.0)]), "jsrt")
-        assert (claims["verdict"] == "not run").all()
+        assert (claims["verdict"] == NOT_RUN).all()
         assert len(claims) == 20
 
 
@@ -286,7 +182,7 @@ def cells(of_method, splits=3):
 
 def agreement(scores):
     claim = RULES["bortsova-20"](scores)
-    assert claim.verdict == "not run"
+    assert claim.verdict == NOT_RUN
     agree, n = re.search(r"(\d+) of (\d+) cells agree", claim.ours).groups()
     assert claim.n == int(n)
     return int(agree), int(n)
@@ -301,14 +197,7 @@ EDGES = {  # max(1.0, 2 published sd)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(
-    ("beyond", "expected"),
-    [
-        (-0.01, 19),
-        (0, 19),
-        (0.01, 0),
-    ],
-)
+@pytest.mark.parametrize(("beyond", "expected"), [(-0.01, 19), (0, 19), (0.01, 0)])
 def test_claim_20_says_how_many_cells_agree(sign, beyond, expected):
     """Edges are inclusive and decimals; only means count."""
     scores = cells({method: [sign * (edge + beyond) for edge in edges] for method, edges in EDGES.items()})
@@ -327,21 +216,13 @@ def test_claim_20_counts_cells_of_the_table_that_were_run(full):
 # ---- each rule at its edges ----
 
 
-@pytest.mark.parametrize(
-    ("wins", "n", "expected"),
-    [
-        (25, 25, "supported"),
-        (24, 25, "supported"),  # 0.96
-        (23, 25, "inconclusive"),
-        (13, 25, "inconclusive"),
-        (12, 25, "contradicted"),
-        (16, 20, "supported"),  # 0.8, binomial p = 0.006
-        (15, 20, "inconclusive"),  # p = 0.02, but 0.75
-        (10, 20, "contradicted"),  # 0.5
-        (11, 20, "inconclusive"),
-        (12, 15, "supported"),  # 0.8, p = 0.018
-        (11, 15, "inconclusive"),
-    ],
+@cases(
+    "wins n",
+    supported((25, 25), (24, 25)),  # 0.96
+    supported((16, 20)),  # 0.8, binomial p = 0.006
+    supported((12, 15)),  # 0.8, p = 0.018
+    inconclusive((23, 25), (13, 25), (11, 20), (11, 15), (15, 20)),  # p = 0.02, but 0.75
+    contradicted((12, 25), (10, 20)),  # 0.5
 )
 def test_claim_01(wins, n, expected):
     assert verdict("01", counted("SupTC", "Baseline", wins, ALL, n // 5)) == expected
@@ -349,31 +230,23 @@ def test_claim_01(wins, n, expected):
 
 def test_claim_01_needs_15_pairs():
     scores = counted("SupTC", "Baseline", 15, ALL, 3)
-    assert verdict("01", scores) == "supported"
+    assert verdict("01", scores) == SUPPORTED
     lost = scores[(scores["method"] != "SupTC") | (scores["labels"] != 5) | (scores["split"] != 0)]
-    assert verdict("01", lost) == "not run"
+    assert verdict("01", lost) == NOT_RUN
 
 
 def test_claim_01_a_tie_is_no_win():
     scores = counted("SupTC", "Baseline", 24, ALL)
     scores.loc[(scores["method"] == "SupTC") & (scores["labels"] == 5) & (scores["split"] == 0), "value"] -= 1
-    assert verdict("01", scores) == "inconclusive"
+    assert verdict("01", scores) == INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [
-        ((2.25, 0.75, 0.25, 0.5, 0.25), "supported"),
-        ((4.25, 4.25, 4.25, 4.25, 4.25), "supported"),
-        ((4.5, 1, 1, 1, 1), "inconclusive"),  # an open interval
-        ((1, 1, 1, 1, -0.25), "supported"),
-        ((1, 1, 1, 1, -0.5), "inconclusive"),
-        ((9, 1, 1, 1, 1), "inconclusive"),
-        ((9.25, 1, 1, 1, 1), "contradicted"),
-        ((-0.25, -0.25, -0.25, -0.25, -0.25), "contradicted"),  # below 0, and by TEST
-        ((0, 0, 0, 0, 0), "inconclusive"),
-        ((-0.25, 0.25, -0.25, 0.25, -0.125), "inconclusive"),  # below 0, but not by TEST
-    ],
+@cases(
+    "gains",
+    supported((2.25, 0.75, 0.25, 0.5, 0.25), (4.25, 4.25, 4.25, 4.25, 4.25), (1, 1, 1, 1, -0.25)),
+    inconclusive((1, 1, 1, 1, -0.5), (9, 1, 1, 1, 1), (0, 0, 0, 0, 0), (4.5, 1, 1, 1, 1)),  # an open interval
+    inconclusive((-0.25, 0.25, -0.25, 0.25, -0.125)),  # below 0, but not by TEST
+    contradicted((9.25, 1, 1, 1, 1), (-0.25, -0.25, -0.25, -0.25, -0.25)),  # below 0, and by TEST
 )
 def test_claim_02(gains, expected):
     spread = (-0.03125, 0.03125, 0, 0.015625, -0.015625)  # exact in binary, mean 0
@@ -383,9 +256,9 @@ def test_claim_02(gains, expected):
 
 def test_claim_02_names_every_label_count():
     gains = {n: [1.0, 1.25, 0.75] for n in ALL}
-    assert verdict("02", pairs("SupTC", "Baseline", gains)) == "supported"
-    assert verdict("02", pairs("SupTC", "Baseline", {**gains, 50: [1.0, 1.25]})) == "not run"
-    assert verdict("02", pairs("SupTC", "Baseline", {n: gains[n] for n in ALL[:4]})) == "not run"
+    assert verdict("02", pairs("SupTC", "Baseline", gains)) == SUPPORTED
+    assert verdict("02", pairs("SupTC", "Baseline", {**gains, 50: [1.0, 1.25]})) == NOT_RUN
+    assert verdict("02", pairs("SupTC", "Baseline", {n: gains[n] for n in ALL[:4]})) == NOT_RUN
 
 
 def losses(sup, cons, base=(0.3, 0.2)):
@@ -398,21 +271,16 @@ def losses(sup, cons, base=(0.3, 0.2)):
     return pd.concat(frames)
 
 
-@pytest.mark.parametrize(
-    ("sup", "cons", "expected"),
-    [
-        ([0.01] * 20, [-0.1] * 20, "supported"),
-        ([0.01] * 11 + [-0.01] * 9, [-0.1] * 20, "supported"),  # more than half
-        ([0.01] * 10 + [-0.01] * 10, [-0.1] * 20, "inconclusive"),
-        ([0.01] * 20, [-0.1] * 18 + [0.1] * 2, "supported"),  # 90 %
-        ([0.01] * 20, [-0.1] * 17 + [0.1] * 3, "inconclusive"),
-        ([0.01] * 18 + [0.2] * 2, [-0.1] * 20, "supported"),  # the total lower in 90 %
-        ([0.01] * 17 + [0.2] * 3, [-0.1] * 20, "inconclusive"),
-        ([-0.01] * 16 + [0.01] * 4, [-0.1] * 20, "contradicted"),  # 80 %
-        ([-0.01] * 15 + [0.01] * 5, [-0.1] * 20, "inconclusive"),
-        ([-0.004] * 20, [-0.1] * 20, "supported"),  # similar
-        ([0.01] * 20, [0.0] * 20, "inconclusive"),  # equal is not lower
-    ],
+@cases(
+    "sup cons",
+    supported(([0.01] * 20, [-0.1] * 20), ([0.01] * 11 + [-0.01] * 9, [-0.1] * 20)),  # more than half
+    supported(([0.01] * 20, [-0.1] * 18 + [0.1] * 2)),  # 90 %
+    supported(([0.01] * 18 + [0.2] * 2, [-0.1] * 20)),  # the total lower in 90 %
+    supported(([-0.004] * 20, [-0.1] * 20)),  # similar
+    inconclusive(([0.01] * 10 + [-0.01] * 10, [-0.1] * 20), ([0.01] * 20, [-0.1] * 17 + [0.1] * 3)),
+    inconclusive(([0.01] * 17 + [0.2] * 3, [-0.1] * 20), ([-0.01] * 15 + [0.01] * 5, [-0.1] * 20)),
+    inconclusive(([0.01] * 20, [0.0] * 20)),  # equal is not lower
+    contradicted(([-0.01] * 16 + [0.01] * 4, [-0.1] * 20)),  # 80 %
 )
 def test_claim_03(sup, cons, expected):
     assert verdict("03", losses(sup, cons)) == expected
@@ -421,42 +289,31 @@ def test_claim_03(sup, cons, expected):
 def test_claim_03_similar_includes_its_edge():
     """0.300 >= 0.305 - 0.005 in decimals; losses are stored with four of them, so that ties do happen."""
     for base in (0.305, 0.105, 0.405):
-        assert verdict("03", losses([-0.005] * 20, [-0.1] * 20, (base, 0.2))) == "supported", base
+        assert verdict("03", losses([-0.005] * 20, [-0.1] * 20, (base, 0.2))) == SUPPORTED, base
 
 
 def test_claim_03_without_losses():
-    assert verdict("03", counted("SupTC", "Baseline", 20, ALL)) == "not run"
+    assert verdict("03", counted("SupTC", "Baseline", 20, ALL)) == NOT_RUN
 
 
-@pytest.mark.parametrize(
-    ("wins", "expected"),
-    [(10, "supported"), (9, "inconclusive"), (8, "inconclusive"), (7, "contradicted"), (0, "contradicted")],
-)
+@cases("wins", supported(10), inconclusive(9, 8), contradicted(7, 0))
 def test_claim_04(wins, expected):
     assert verdict("04", counted("SemiTC", "SupTC", wins, (5, 10))) == expected
 
 
 def test_claim_04_names_five_splits_at_both_label_counts():
-    assert verdict("04", counted("SemiTC", "SupTC", 8, (5, 10), 4)) == "not run"
+    assert verdict("04", counted("SemiTC", "SupTC", 8, (5, 10), 4)) == NOT_RUN
     other = counted("SemiTC", "SupTC", 10, (25, 50))
-    assert verdict("04", other) == "not run"
+    assert verdict("04", other) == NOT_RUN
     two_seeds = pd.concat([counted("SemiTC", "SupTC", 5, (5,)).assign(seed=seed) for seed in (0, 1)])
-    assert verdict("04", two_seeds) == "not run"  # ten pairs, but none at 10 labels
+    assert verdict("04", two_seeds) == NOT_RUN  # ten pairs, but none at 10 labels
 
 
-@pytest.mark.parametrize(
-    ("at_5", "at_10", "expected"),
-    [
-        (9, 3.25, "supported"),
-        (4.5, 3.25, "supported"),
-        (4.375, 3.25, "inconclusive"),
-        (9, 1.75, "supported"),
-        (9, 1.5, "inconclusive"),
-        (0, 3, "inconclusive"),  # <= 0, but by no TEST
-        (-1, 3, "contradicted"),
-        (-1, -1, "contradicted"),
-        (9, -9, "inconclusive"),
-    ],
+@cases(
+    "at_5 at_10",
+    supported((9, 3.25), (4.5, 3.25), (9, 1.75)),
+    inconclusive((4.375, 3.25), (9, 1.5), (9, -9), (0, 3)),  # <= 0, but by no TEST
+    contradicted((-1, 3), (-1, -1)),
 )
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_claim_05(at_5, at_10, expected, n):
@@ -468,10 +325,10 @@ def test_claim_05(at_5, at_10, expected, n):
 def test_claim_05_needs_the_test_at_both_label_counts():
     large = [20.0, 21, 22, 23, -1]  # 2 of 32 sign patterns: p = 0.0625
     clear = [9.0, 9.5, 10, 10.5, 11]
-    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear, 10: clear})) == "supported"
-    assert verdict("05", pairs("SemiTC", "SupTC", {5: large, 10: clear})) == "inconclusive"
-    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear, 10: large})) == "inconclusive"
-    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear})) == "not run"
+    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear, 10: clear})) == SUPPORTED
+    assert verdict("05", pairs("SemiTC", "SupTC", {5: large, 10: clear})) == INCONCLUSIVE
+    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear, 10: large})) == INCONCLUSIVE
+    assert verdict("05", pairs("SemiTC", "SupTC", {5: clear})) == NOT_RUN
 
 
 def test_claim_05_edges_are_decimals():
@@ -481,40 +338,28 @@ def test_claim_05_edges_are_decimals():
         m: {n: [float(p.split()[i]) for p in of_n] for n, of_n in gains.items()}
         for i, m in ((0, "SupTC"), (1, "SemiTC"))
     }
-    assert verdict("05", frame(values)) == "supported"
+    assert verdict("05", frame(values)) == SUPPORTED
 
 
-@pytest.mark.parametrize(
-    ("at_25", "at_50", "expected"),
-    [
-        (5, 5, "supported"),
-        (4, 4, "supported"),
-        (4, 3, "inconclusive"),
-        (3, 5, "inconclusive"),
-        (5, 2, "contradicted"),
-        (2, 5, "contradicted"),
-        (3, 3, "inconclusive"),
-    ],
-)
+@cases("at_25 at_50", supported((5, 5), (4, 4)), inconclusive((4, 3), (3, 5), (3, 3)), contradicted((5, 2), (2, 5)))
 def test_claim_06(at_25, at_50, expected):
     gains = {25: [1.0] * at_25 + [-0.5] * (5 - at_25), 50: [1.0] * at_50 + [-0.5] * (5 - at_50)}
     assert verdict("06", pairs("SemiTC", "SupTC", gains)) == expected
-    assert verdict("06", pairs("SemiTC", "SupTC", {n: g[:4] for n, g in gains.items()})) == "not run"
+    assert verdict("06", pairs("SemiTC", "SupTC", {n: g[:4] for n, g in gains.items()})) == NOT_RUN
 
 
-def test_claim_07():
+@cases(
+    "gains",
+    supported((9, 3, 1, 0), (9, 3, 1, 2)),  # 50 is not in the ordering
+    inconclusive((1, 1, 1, 1), (3, 9, 1, 0)),  # falls, but not from 5 to 10
+    inconclusive((9, 3, 3, 0)),  # equal is not less
+    contradicted((0, 1, 3, 9)),
+    not_run((9, 3, 1)),
+)
+def test_claim_07(gains, expected):
     spread = (-0.25, -0.125, 0, 0.125, 0.25)
-
-    def scores(*gains):
-        return pairs("SemiTC", "SupTC", {n: [g + s for s in spread] for n, g in zip(ALL, gains, strict=False)})
-
-    assert verdict("07", scores(9, 3, 1, 0)) == "supported"
-    assert verdict("07", scores(9, 3, 1, 2)) == "supported"  # 50 is not in the ordering
-    assert verdict("07", scores(3, 9, 1, 0)) == "inconclusive"  # falls, but not from 5 to 10
-    assert verdict("07", scores(9, 3, 3, 0)) == "inconclusive"  # equal is not less
-    assert verdict("07", scores(0, 1, 3, 9)) == "contradicted"
-    assert verdict("07", scores(1, 1, 1, 1)) == "inconclusive"
-    assert verdict("07", scores(9, 3, 1)) == "not run"
+    gains = {n: [gain + s for s in spread] for n, gain in zip(ALL, gains, strict=False)}
+    assert verdict("07", pairs("SemiTC", "SupTC", gains)) == expected
 
 
 def test_claim_07_needs_the_correlation():
@@ -525,20 +370,14 @@ def test_claim_07_needs_the_correlation():
     r = np.corrcoef(ranks, labels)[0, 1]
     assert 2 * stats.t(18).sf(abs(r) * np.sqrt(18 / (1 - r**2))) > 0.05
     assert np.mean(gains[5]) > np.mean(gains[10]) > np.mean(gains[25])
-    assert verdict("07", pairs("SemiTC", "SupTC", gains)) == "inconclusive"
+    assert verdict("07", pairs("SemiTC", "SupTC", gains)) == INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("wins", "n", "expected"),
-    [
-        (20, 25, "supported"),  # 0.8
-        (19, 25, "inconclusive"),
-        (13, 25, "inconclusive"),
-        (12, 25, "contradicted"),
-        (12, 15, "supported"),
-        (11, 15, "inconclusive"),
-        (10, 20, "contradicted"),
-    ],
+@cases(
+    "wins n",
+    supported((12, 15), (20, 25)),  # 0.8
+    inconclusive((19, 25), (13, 25), (11, 15)),
+    contradicted((12, 25), (10, 20)),
 )
 def test_claim_08(wins, n, expected):
     """At 100 labels the partner is SupTC, because SemiTC is SupTC there."""
@@ -549,13 +388,13 @@ def test_claim_08(wins, n, expected):
 
 def test_claim_08_mean_and_number():
     gains = {n: [1.0, 1, 1, 1, -4] for n in ALL[:4]}
-    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == "inconclusive"  # 0.8, but a mean of 0
+    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == INCONCLUSIVE  # 0.8, but a mean of 0
     gains[5][4] = -3.0
-    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == "supported"
+    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == SUPPORTED
     few = counted("SemiTC+", "SemiTC", 12, ALL[:4], 3)
-    assert verdict("08", few) == "not run"
+    assert verdict("08", few) == NOT_RUN
     with_suptc = pd.concat([few, pairs("SupTC", "x", {n: [0.0] * 3 for n in ALL[:4]})])  # SupTC stands in at 100 only
-    assert verdict("08", with_suptc) == "not run"
+    assert verdict("08", with_suptc) == NOT_RUN
 
 
 def gains_over_suptc(semi, plus, consistency):
@@ -567,18 +406,15 @@ def gains_over_suptc(semi, plus, consistency):
     return frame(values)
 
 
-@pytest.mark.parametrize(
-    ("semi", "plus", "consistency", "expected"),
-    [
-        ((9, 3, 1), (9, 4, 2), (2, 0.75, 0.25), "supported"),
-        ((9, 3, 0.25), (9, 4, 2), (2, 0.75, 0.25), "inconclusive"),  # equal at 25 is not larger
-        ((9, 3, 1), (9, 4, 0), (2, 0.75, 0.25), "inconclusive"),
-        ((1, 3, 1), (9, 4, 2), (2, 0.75, 0.25), "inconclusive"),
-        ((1, 0.5, 1), (1, 0.5, 2), (2, 0.75, 0.25), "contradicted"),
-        ((1, 3, 0), (1, 3, 0), (2, 0.75, 0.25), "inconclusive"),  # smaller at 5 only
-        ((0, 0, 0), (0, 0, 0), (0, 0, 0), "inconclusive"),  # equal is not smaller
-        ((2, 0.75, 1), (2, 0.75, 1), (2, 0.75, 0.25), "inconclusive"),
-    ],
+@cases(
+    "semi plus consistency",
+    supported(((9, 3, 1), (9, 4, 2), (2, 0.75, 0.25))),
+    inconclusive(((9, 3, 1), (9, 4, 0), (2, 0.75, 0.25)), ((1, 3, 1), (9, 4, 2), (2, 0.75, 0.25))),
+    inconclusive(((2, 0.75, 1), (2, 0.75, 1), (2, 0.75, 0.25))),
+    inconclusive(((9, 3, 0.25), (9, 4, 2), (2, 0.75, 0.25))),  # equal at 25 is not larger
+    inconclusive(((1, 3, 0), (1, 3, 0), (2, 0.75, 0.25))),  # smaller at 5 only
+    inconclusive(((0, 0, 0), (0, 0, 0), (0, 0, 0))),  # equal is not smaller
+    contradicted(((1, 0.5, 1), (1, 0.5, 2), (2, 0.75, 0.25))),
 )
 def test_claim_09(semi, plus, consistency, expected):
     assert verdict("09", gains_over_suptc(semi, plus, consistency)) == expected
@@ -587,39 +423,25 @@ def test_claim_09(semi, plus, consistency, expected):
 def test_claim_09_needs_all_four_methods():
     scores = gains_over_suptc((9, 3, 1), (9, 4, 2), (2, 0.75, 0.25))
     for method in TABLE_1:
-        assert verdict("09", scores[scores["method"] != method]) == "not run"
-    assert verdict("09", scores[scores["labels"] != 25]) == "not run"
+        assert verdict("09", scores[scores["method"] != method]) == NOT_RUN
+    assert verdict("09", scores[scores["labels"] != 25]) == NOT_RUN
 
 
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [
-        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "supported"),
-        ([-1, -2, -3, -4, -5, -6, -7, -8, -9, -10], "contradicted"),
-        ([1, -2, 3, -4, 5, -6, 7, -8, 9, -10], "inconclusive"),
-        ([-1, -2, -3, -4, 5, 6, 7, 8, 9, 10], "supported"),  # rank sum 45 of 55: p = 0.042
-        ([-1, -2, -3, -5, 4, 6, 7, 8, 9, 10], "inconclusive"),  # 44: p = 0.053
-    ],
+@cases(
+    "gains",
+    supported([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [-1, -2, -3, -4, 5, 6, 7, 8, 9, 10]),  # rank sum 45 of 55: p = 0.042
+    inconclusive([1, -2, 3, -4, 5, -6, 7, -8, 9, -10], [-1, -2, -3, -5, 4, 6, 7, 8, 9, 10]),  # 44: p = 0.053
+    contradicted([-1, -2, -3, -4, -5, -6, -7, -8, -9, -10]),
 )
 def test_claim_18(gains, expected):
-    assert (wilcoxon_by_hand(gains) < 0.05) == (expected == "supported")
+    assert (p_of(gains) < 0.05) == (expected == SUPPORTED)
     scores = pairs("SemiTC", STOP, {5: gains[:5], 10: gains[5:]})
     assert verdict("18", scores) == expected
     assert "ours" in RULES["bortsova-18"](scores).ours
-    assert verdict("18", scores[(scores["labels"] == 5) | (scores["split"] < 4)]) == "not run"
+    assert verdict("18", scores[(scores["labels"] == 5) | (scores["split"] < 4)]) == NOT_RUN
 
 
-@pytest.mark.parametrize(
-    ("at_5", "others", "expected"),
-    [
-        (11, 2, "supported"),
-        (5.75, 2, "supported"),
-        (5.5, 2, "inconclusive"),
-        (11, -2, "inconclusive"),
-        (-2, -2, "contradicted"),
-        (0, 0, "inconclusive"),
-    ],
-)
+@cases("at_5 others", supported((11, 2), (5.75, 2)), inconclusive((5.5, 2), (11, -2), (0, 0)), contradicted((-2, -2)))
 def test_claim_19(at_5, others, expected):
     spread = (-0.25, -0.125, 0, 0.125, 0.25)
     gains = {n: [(at_5 if n == 5 else others) + s for s in spread] for n in ALL[:4]}
@@ -628,18 +450,18 @@ def test_claim_19(at_5, others, expected):
 
 def test_claim_19_edge_and_number():
     gains = {n: [2.0, 3, 4, 5] for n in ALL[1:4]} | {5: [5.0, 5.5, 6, 6.5]}
-    assert verdict("19", pairs("SemiTC", "Baseline", gains)) == "supported"
-    assert verdict("19", pairs("SemiTC", "Baseline", {n: g[:3] for n, g in gains.items()})) == "not run"
+    assert verdict("19", pairs("SemiTC", "Baseline", gains)) == SUPPORTED
+    assert verdict("19", pairs("SemiTC", "Baseline", {n: g[:3] for n, g in gains.items()})) == NOT_RUN
     at_5 = {"Baseline": {5: [60.0] * 5}, "SemiTC": {5: [65.6] * 5}}  # 5.6 in decimals
     rest = pairs("SemiTC", "Baseline", {n: [2.0, 3, 4, 5, 6] for n in ALL[1:4]})
-    assert verdict("19", pd.concat([frame(at_5), rest])) == "supported"
+    assert verdict("19", pd.concat([frame(at_5), rest])) == SUPPORTED
 
 
 def test_a_larger_gain_at_100_labels_does_not_count_in_claim_19():
     gains = {n: [6.0, 7, 8, 9, 10] for n in ALL[:4]} | {100: [-90.0] * 5}
-    assert verdict("19", pairs("SemiTC", "Baseline", gains)) == "supported"
+    assert verdict("19", pairs("SemiTC", "Baseline", gains)) == SUPPORTED
 
 
 @pytest.mark.parametrize("claim", ["10", "11", "12", "13", "14", "15", "16", "17", "20"])
 def test_claims_that_need_what_was_not_run(as_published, claim):
-    assert verdict(claim, as_published) == "not run"
+    assert verdict(claim, as_published) == NOT_RUN

@@ -6,6 +6,17 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from claims_kit import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    SUPPORTED,
+    asked,
+    cases,
+    contradicted,
+    inconclusive,
+    supported,
+)
 from scipy import stats
 
 from fewlabels.papers.bortsova2019.claims import RULES
@@ -37,7 +48,6 @@ RUNS = {("Baseline", 10): "Supervised baseline (20)", ("Baseline", 100): "Superv
     ("SemiTC+", 10): "SemiTC+ (20 labelled, 237 unlabelled)",
     ("SemiTC+", 100): "SemiTC+ (124/123 labelled, 147 unlabelled)",
 }
-SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = "supported", "contradicted", "inconclusive", "not run"
 
 
 # ---- scores.csv, built here ----
@@ -96,12 +106,14 @@ def mious(values, method="SemiTC", labels=10):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def found(claim, *frames):
-    """The verdict's object; in disorder, and beside runs of Table 1 and of other label counts, which say otherwise."""
-    scores = pd.concat(frames)
+def beside(scores):
+    """Runs of Table 1 and of other label counts, which say otherwise."""
     half = scores.assign(value=scores["value"] / 2)
-    others = [half.assign(validation="all"), half.assign(labels=25), half.assign(method="SupTC")]
-    return RULES[f"bortsova-{claim}"](pd.concat([scores, *others]).sample(frac=1, random_state=0))
+    return [half.assign(validation="all"), half.assign(labels=25), half.assign(method="SupTC")]
+
+
+def found(claim, *frames):
+    return asked(RULES[f"bortsova-{claim}"], frames, beside)
 
 
 def verdict(claim, *frames):
@@ -202,17 +214,12 @@ def test_of_two_sides_the_mean_is_judged(published, claim):
 # ---- each rule at its edges ----
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "expected"),
-    [
-        (81.1, 1, SUPPORTED),
-        (81, 1, INCONCLUSIVE),  # above MS-Net, not equal to it
-        (90, 11.4, SUPPORTED),
-        (90, 11.5, INCONCLUSIVE),  # two sd above 67
-        (86.9, 9.95, INCONCLUSIVE),
-        (99, 16.1, INCONCLUSIVE),
-        (20, 1, INCONCLUSIVE),  # in words nothing contradicts
-    ],
+@cases(
+    "mean sd",
+    supported((81.1, 1), (90, 11.4)),
+    inconclusive((86.9, 9.95), (99, 16.1), (81, 1)),  # above MS-Net, not equal to it
+    inconclusive((90, 11.5)),  # two sd above 67
+    inconclusive((20, 1)),  # in words nothing contradicts
 )
 def test_claim_10(mean, sd, expected):
     assert verdict(10, mious(mean + sd * np.array([-1, 1, -1, 1, 0]))) == expected  # sd of a sample
@@ -223,37 +230,24 @@ def test_claim_10_says_whether_the_decimals_agree(mean, within):
     assert ("not within" not in found(10, mious([mean] * 5)).ours) == within
 
 
-@pytest.mark.parametrize(
-    ("iou", "macd", "expected"),
-    [
-        (93.6, 1.64, SUPPORTED),
-        (99.0, 0.5, SUPPORTED),
-        (93.5, 1.35, INCONCLUSIVE),
-        (94.5, 1.65, INCONCLUSIVE),
-        (92.8, 1.35, INCONCLUSIVE),
-        (92.7, 1.35, CONTRADICTED),
-        (92.8, 9.0, INCONCLUSIVE),  # a distance contradicts nothing
-    ],
+@cases(
+    "iou macd",
+    supported((93.6, 1.64), (99.0, 0.5)),
+    inconclusive((93.5, 1.35), (94.5, 1.65), (92.8, 1.35), (92.8, 9.0)),  # a distance contradicts nothing
+    contradicted((92.7, 1.35)),
 )
 def test_claim_11(iou, macd, expected):
     assert semitc_plus(11, 10, Lungs=iou, macd=macd) == expected
     assert semitc_plus(11, 10, Lungs=iou, macd=macd, Heart=0.0, Clavicles=0.0) == expected
 
 
-@pytest.mark.parametrize(
-    ("heart", "clavicles", "expected"),
-    [
-        (87.7, 83.3, SUPPORTED),
-        (87.8, 83.3, INCONCLUSIVE),  # an open interval
-        (82.5, 83.3, SUPPORTED),
-        (82.4, 83.3, INCONCLUSIVE),
-        (85.2, 85.8, SUPPORTED),
-        (85.2, 85.9, INCONCLUSIVE),  # 3.7 below Human
-        (85.2, 81.0, SUPPORTED),
-        (85.2, 80.9, INCONCLUSIVE),  # 5 below Novikov
-        (85.2, 80.5, INCONCLUSIVE),
-        (20, 20, INCONCLUSIVE),  # in words nothing contradicts
-    ],
+@cases(
+    "heart clavicles",
+    supported((87.7, 83.3), (82.5, 83.3), (85.2, 85.8), (85.2, 81.0)),
+    inconclusive((82.4, 83.3), (85.2, 80.5), (87.8, 83.3)),  # an open interval
+    inconclusive((85.2, 85.9)),  # 3.7 below Human
+    inconclusive((85.2, 80.9)),  # 5 below Novikov
+    inconclusive((20, 20)),  # in words nothing contradicts
 )
 def test_claim_12(heart, clavicles, expected):
     assert semitc_plus(12, 10, Heart=heart, Clavicles=clavicles) == expected
@@ -278,20 +272,17 @@ def claim_14(method="Baseline", post=True, **means):
 @pytest.mark.parametrize("post", [True, False])
 @pytest.mark.parametrize("method", ["Baseline", "SemiTC+"])
 @pytest.mark.parametrize(
-    ("means", "holds"),
+    ("holds", "means"),
     [
-        ({"Lungs": 94.8}, 19),  # equal to Novikov, above Dai
-        ({"Lungs": 94.7}, 18),
-        ({"Heart": 87.8}, 19),
-        ({"Heart": 86.6}, 18),
-        ({"Clavicles": 85.9}, 19),  # Dai has none
-        ({"Clavicles": 0}, 19),
-        ({"Lungs": 0, "Heart": 0, "Clavicles": 0}, 15),
+        (19, [{"Lungs": 94.8}, {"Heart": 87.8}, {"Clavicles": 85.9}, {"Clavicles": 0}]),  # equal to Novikov, above Dai
+        (18, [{"Lungs": 94.7}, {"Heart": 86.6}]),
+        (15, [{"Lungs": 0, "Heart": 0, "Clavicles": 0}]),
     ],
 )
 def test_claim_14(method, post, means, holds):
     """5 comparisons, two methods, with and without post-processing: all of them."""
-    assert claim_14(method, post, **means) == (INCONCLUSIVE, f"{holds} of 20")
+    for of in means:
+        assert claim_14(method, post, **of) == (INCONCLUSIVE, f"{holds} of 20")
 
 
 def test_claim_14_just_above():
@@ -301,23 +292,14 @@ def test_claim_14_just_above():
 
 
 @pytest.mark.parametrize("method", ["Baseline", "SemiTC+"])
-@pytest.mark.parametrize(
-    ("means", "expected"),
-    [
-        ({"Heart": 90.5}, SUPPORTED),
-        ({"Heart": 90.6}, INCONCLUSIVE),  # lower, not equal
-        ({"Heart": 86.6}, SUPPORTED),  # within 4
-        ({"Heart": 86.5}, INCONCLUSIVE),
-        ({"Clavicles": 85.6}, SUPPORTED),
-        ({"Clavicles": 85.5}, INCONCLUSIVE),
-        ({"Clavicles": 89.5}, SUPPORTED),
-        ({"Clavicles": 89.6}, INCONCLUSIVE),
-        ({"Lungs": 94.1}, SUPPORTED),  # within 2
-        ({"Lungs": 94.0}, INCONCLUSIVE),
-        ({"Lungs": 98.1}, SUPPORTED),
-        ({"Lungs": 98.2}, INCONCLUSIVE),
-        ({"Lungs": 0, "Heart": 99, "Clavicles": 0}, INCONCLUSIVE),  # in words nothing contradicts
-    ],
+@cases(
+    "means",
+    supported({"Heart": 90.5}, {"Clavicles": 85.6}, {"Clavicles": 89.5}, {"Lungs": 98.1}),
+    supported({"Heart": 86.6}),  # within 4
+    supported({"Lungs": 94.1}),  # within 2
+    inconclusive({"Heart": 86.5}, {"Clavicles": 85.5}, {"Clavicles": 89.6}, {"Lungs": 94.0}, {"Lungs": 98.2}),
+    inconclusive({"Heart": 90.6}),  # lower, not equal
+    inconclusive({"Lungs": 0, "Heart": 99, "Clavicles": 0}),  # in words nothing contradicts
 )
 def test_claim_15(method, means, expected):
     frames = []
@@ -327,21 +309,13 @@ def test_claim_15(method, means, expected):
     assert verdict(15, *frames) == expected
 
 
-@pytest.mark.parametrize(
-    ("structure", "iou", "expected"),
-    [
-        ("Lungs", 94.1, SUPPORTED),
-        ("Lungs", 94.0, INCONCLUSIVE),
-        ("Lungs", 92.6, INCONCLUSIVE),
-        ("Lungs", 92.5, CONTRADICTED),
-        ("Heart", 87.3, SUPPORTED),
-        ("Heart", 87.2, INCONCLUSIVE),
-        ("Heart", 85.8, INCONCLUSIVE),
-        ("Heart", 85.7, CONTRADICTED),
-        ("Clavicles", 86.0, SUPPORTED),
-        ("Clavicles", 85.9, INCONCLUSIVE),  # no closer to Human than Novikov
-        ("Clavicles", 20, INCONCLUSIVE),  # the claim is contradicted by lungs and heart only
-    ],
+@cases(
+    "structure iou",
+    supported(("Lungs", 94.1), ("Heart", 87.3), ("Clavicles", 86.0)),
+    inconclusive(("Lungs", 94.0), ("Lungs", 92.6), ("Heart", 87.2), ("Heart", 85.8)),
+    inconclusive(("Clavicles", 85.9)),  # no closer to Human than Novikov
+    inconclusive(("Clavicles", 20)),  # the claim is contradicted by lungs and heart only
+    contradicted(("Lungs", 92.5), ("Heart", 85.7)),
 )
 def test_claim_16(structure, iou, expected):
     assert semitc_plus(16, 100, **{structure: iou}) == expected
@@ -351,29 +325,24 @@ def test_claim_16(structure, iou, expected):
     ("structure", "worst"),
     [("Lungs", 94.7), ("Heart", 86.6), ("Clavicles", 85.5)],  # Dai, Dai, Frid-Adar
 )
-@pytest.mark.parametrize(
-    ("below", "expected"),
-    [(3, SUPPORTED), (3.1, INCONCLUSIVE), (5, INCONCLUSIVE), (5.1, CONTRADICTED), (-1, SUPPORTED)],
-)
+@cases("below", supported(3, -1), inconclusive(3.1, 5), contradicted(5.1))
 def test_claim_17(structure, worst, below, expected):
     assert semitc_plus(17, 10, **{structure: round(worst - below, 1)}) == expected
 
 
-@pytest.mark.parametrize(
-    ("claim", "labels", "structure", "splits", "expected"),
-    [
-        (11, 10, "MACD", (1.94, 2.14, 1.84, 1.24, 1.04), SUPPORTED),  # 1.64
-        (11, 10, "Lungs", (93.7, 93.1, 92.1, 93.1, 92.0), INCONCLUSIVE),  # 92.8
-        (12, 10, "Heart", (88.2, 88.7, 88.3, 88.2, 85.6), INCONCLUSIVE),  # 87.8
-        (12, 10, "Clavicles", (86.2, 86.2, 85.0, 86.5, 85.6), INCONCLUSIVE),  # 85.9
-        (14, 100, "Lungs", (94.3, 95.1, 94.7, 94.8, 95.1), INCONCLUSIVE),  # 94.8
-        (15, 100, "Clavicles", (89.8, 89.0, 89.0, 89.1, 90.6), SUPPORTED),  # 89.5
-        (15, 100, "Clavicles", (86.3, 84.8, 85.3, 86.0, 85.1), INCONCLUSIVE),  # 85.5
-        (16, 100, "Heart", (87.3, 87.1, 87.6, 86.6, 87.9), SUPPORTED),  # 87.3
-        (16, 100, "Heart", (86.7, 85.3, 86.6, 85.0, 85.4), INCONCLUSIVE),  # 85.8
-        (17, 10, "Lungs", (92.2, 91.1, 92.6, 92.1, 90.5), SUPPORTED),  # 91.7
-        (17, 10, "Lungs", (89.7, 90.1, 89.5, 88.8, 90.4), INCONCLUSIVE),  # 89.7
-    ],
+@cases(
+    "claim labels structure splits",
+    supported((11, 10, "MACD", (1.94, 2.14, 1.84, 1.24, 1.04))),  # 1.64
+    supported((15, 100, "Clavicles", (89.8, 89.0, 89.0, 89.1, 90.6))),  # 89.5
+    supported((16, 100, "Heart", (87.3, 87.1, 87.6, 86.6, 87.9))),  # 87.3
+    supported((17, 10, "Lungs", (92.2, 91.1, 92.6, 92.1, 90.5))),  # 91.7
+    inconclusive((11, 10, "Lungs", (93.7, 93.1, 92.1, 93.1, 92.0))),  # 92.8
+    inconclusive((12, 10, "Heart", (88.2, 88.7, 88.3, 88.2, 85.6))),  # 87.8
+    inconclusive((12, 10, "Clavicles", (86.2, 86.2, 85.0, 86.5, 85.6))),  # 85.9
+    inconclusive((14, 100, "Lungs", (94.3, 95.1, 94.7, 94.8, 95.1))),  # 94.8
+    inconclusive((15, 100, "Clavicles", (86.3, 84.8, 85.3, 86.0, 85.1))),  # 85.5
+    inconclusive((16, 100, "Heart", (86.7, 85.3, 86.6, 85.0, 85.4))),  # 85.8
+    inconclusive((17, 10, "Lungs", (89.7, 90.1, 89.5, 88.8, 90.4))),  # 89.7
 )
 def test_edges_are_decimals(claim, labels, structure, splits, expected):
     """Splits of one image each, whose mean is the edge in decimals; all else as published."""
@@ -415,20 +384,14 @@ def paired(gains, side=0.75):
 
 
 @pytest.mark.parametrize("where", WHERE, ids="-".join)
-@pytest.mark.parametrize(
-    ("splits", "expected"),
-    [
-        ([BETTER] * 5, SUPPORTED),
-        ([BETTER] * 3 + [NEITHER] * 2, SUPPORTED),  # the majority
-        ([WORSE] * 2 + [BETTER] * 3, SUPPORTED),
-        ([BETTER] * 2 + [NEITHER] * 3, INCONCLUSIVE),
-        ([NEITHER] * 5, INCONCLUSIVE),  # better on average in each split, by no test
-        ([BETTER] * 2 + [WORSE] * 3, CONTRADICTED),
-        ([BETTER] * 3 + [WORSE] * 2, SUPPORTED),
-        ([WORSE] * 2 + [NEITHER] * 3, INCONCLUSIVE),
-        ([[0.0] * 5] * 5, INCONCLUSIVE),
-        ([[0.125] * 5] * 5, SUPPORTED),  # small beside what images differ by, but in every one
-    ],
+@cases(
+    "splits",
+    supported([BETTER] * 5, [WORSE] * 2 + [BETTER] * 3, [BETTER] * 3 + [WORSE] * 2),
+    supported([BETTER] * 3 + [NEITHER] * 2),  # the majority
+    supported([[0.125] * 5] * 5),  # small beside what images differ by, but in every one
+    inconclusive([BETTER] * 2 + [NEITHER] * 3, [WORSE] * 2 + [NEITHER] * 3, [[0.0] * 5] * 5),
+    inconclusive([NEITHER] * 5),  # better on average in each split, by no test
+    contradicted([BETTER] * 2 + [WORSE] * 3),
 )
 def test_claim_13(where, splits, expected):
     """All structures and metrics, or the verdict is that of the one that is not better."""

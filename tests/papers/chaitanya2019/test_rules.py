@@ -2,19 +2,31 @@
 
 import itertools
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from claims_kit import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    SUPPORTED,
+    asked,
+    cases,
+    contradicted,
+    inconclusive,
+    needs,
+    of_the_test,
+    supported,
+)
 from scipy import stats
 
 from fewlabels.papers.chaitanya2019.claims import RULES, judge
 from fewlabels.scores.published import published
-from fewlabels.scores.verdicts import VERDICTS
 
 COLUMNS = "method labels split seed subject structure metric value".split()
 STRUCTURES = ("right ventricle", "myocardium", "left ventricle")
-SUPPORTED, CONTRADICTED, INCONCLUSIVE, NOT_RUN = "supported", "contradicted", "inconclusive", "not run"
 SPREAD = np.array([-0.31, -0.18, -0.11, 0.07, 0.23, 0.3])  # over six subjects: no test finds a small mean in it
 PUBLISHED_ORDER = {  # Dice above that of "none", at 1 and 3 volumes: whatever the text of the paper claims, holds
     "none": (0, 0), "A": (0.1, 0.06), "A+RD": (0.12, 0.08), "A+RI": (0.11, 0.07), "A+GD": (0.16, 0.1),
@@ -23,6 +35,7 @@ PUBLISHED_ORDER = {  # Dice above that of "none", at 1 and 3 volumes: whatever t
     "A+Mixup": (0.17, 0.11), "A+GD+GI+Mixup": (0.21, 0.14), "Adv Tr SL": (0.02, 0.01), "Adv Tr SSL": (0.09, 0.05),
 }  # fmt: skip
 TABLE_1 = [method for method in PUBLISHED_ORDER if "task" not in method]
+SIMPLE = ("A", "A+RD", "A+RI")
 IMAGES = ("A+GD", "A+GI", "A+GD+GI", "A+RD", "A+RI", "A+Mixup")
 GENERATORS = [f"A+{g}{of}" for g in ("GD", "GI") for of in ("", " (no task gradient)")]
 NO_BIG = {g: g.replace(" (no", " (no L_big, no") if "(" in g else f"{g} (no L_big)" for g in GENERATORS}
@@ -93,16 +106,13 @@ def amounts(changed=None, ratio=0.1):
     return pd.concat(frames)
 
 
+def beside(scores):
+    """Another number of volumes, and another metric, which say otherwise."""
+    return [scores.assign(labels=5, value=-scores["value"]), scores.assign(metric="validation_dice", value=0.0)]
+
+
 def found(claim, *frames):
-    """The verdict's object; in disorder, beside another number of volumes and metrics, which say otherwise."""
-    scores = pd.concat(frames)
-    others = [scores.assign(labels=5, value=-scores["value"]), scores.assign(metric="validation_dice", value=0.0)]
-    judged = RULES[f"chaitanya-{claim:02}"](pd.concat([scores, *others]).sample(frac=1, random_state=0))
-    assert judged.verdict in VERDICTS
-    assert "nan" not in judged.ours
-    assert "|" not in judged.ours
-    assert isinstance(judged.n, int)
-    return judged
+    return asked(RULES[f"chaitanya-{claim:02}"], frames, beside)
 
 
 def verdict(claim, *frames):
@@ -120,15 +130,6 @@ def claimed():
 
 
 # ---- the file, and what the paper says as a whole ----
-
-
-def test_every_claim_has_a_rule_and_every_rule_a_claim():
-    claims = [claim["id"] for claim in published("chaitanya2019")["claims"]]
-    assert claims == [f"chaitanya-{i:02}" for i in range(1, 20)]
-    named = {*RULES}
-    assert named == {*claims}
-    for claim in published("chaitanya2019")["claims"]:
-        assert set(claim) == {"id", "statement", "source", "compare", "tolerance", "published"}
 
 
 def test_the_one_published_number():
@@ -180,20 +181,10 @@ def test_needs_three_labelled_sets_of_what_it_names(claimed, claim):
     """And is not concerned by what it does not name."""
     kinds = {16: ["mean_abs_v", "mean_abs_i"], 17: ["dice", "realism_auc"]}.get(claim, ["dice"])
     methods, volumes = READS[claim]
-    for method, n in itertools.product(methods, volumes):
-        here = claimed["metric"].isin(kinds) & (claimed["method"] == method) & (claimed["labels"] == n)
-        assert verdict(claim, claimed[~here | (claimed["split"] < 3)]) == NOT_RUN, (method, n)
-        assert verdict(claim, claimed[~here]) == NOT_RUN, (method, n)
     named = claimed["method"].isin(methods) & claimed["labels"].isin(volumes) & claimed["metric"].isin(kinds)
-    assert verdict(claim, claimed[named]) == SUPPORTED
+    needs(partial(verdict, claim), claimed[named], ["metric", "method", "labels"], "split", lost=[], apart=False)
     two = claimed[claimed["split"] < 3]
     assert verdict(claim, two, two.assign(seed=1)) == NOT_RUN  # many runs of two sets are still two sets
-
-
-def test_auc_is_needed_of_every_row(claimed):
-    for method, n in itertools.product(IMAGES, (1, 3)):
-        here = (claimed["metric"] == "realism_auc") & (claimed["method"] == method) & (claimed["labels"] == n)
-        assert verdict(17, claimed[~here | (claimed["split"] < 3)]) == NOT_RUN
 
 
 @pytest.mark.parametrize("claim", [i for i in READS if i != 16])
@@ -298,41 +289,21 @@ def test_only_runs_that_both_have_count():
     assert both.ours.startswith("Adv Tr SSL - none +0.050 at 1 (p 0.016; over 6 runs ")
 
 
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [
-        ((sure(0.1), sure(0.1), sure(0.1)), SUPPORTED),
-        ((sure(0.1), sure(0.1), unsure(0)), SUPPORTED),  # 2 of 3, whichever
-        ((unsure(0), sure(0.1), sure(0.1)), SUPPORTED),
-        ((sure(0.1), unsure(0), sure(0.1)), SUPPORTED),
-        ((sure(0.1), unsure(0), unsure(0)), INCONCLUSIVE),
-        ((sure(0.1), sure(0.1), sure(-0.19)), SUPPORTED),
-        ((sure(0.1), sure(0.1), sure(-0.2)), INCONCLUSIVE),  # no gain in the mean
-        ((sure(-0.1), sure(-0.1), sure(0.2)), INCONCLUSIVE),
-        ((sure(-0.1), sure(-0.1), sure(0.19)), CONTRADICTED),
-        ((sure(-0.1), unsure(0), unsure(0)), INCONCLUSIVE),
-        ((unsure(0.1),) * 3, INCONCLUSIVE),
-        ((unsure(-0.1),) * 3, INCONCLUSIVE),
-    ],
+@cases(
+    "gains",
+    supported((sure(0.1), sure(0.1), sure(0.1)), (unsure(0), sure(0.1), sure(0.1))),
+    supported((sure(0.1), unsure(0), sure(0.1)), (sure(0.1), sure(0.1), sure(-0.19))),
+    supported((sure(0.1), sure(0.1), unsure(0))),  # 2 of 3, whichever
+    inconclusive((sure(0.1), unsure(0), unsure(0)), (sure(-0.1), sure(-0.1), sure(0.2))),
+    inconclusive((sure(-0.1), unsure(0), unsure(0)), (unsure(0.1),) * 3, (unsure(-0.1),) * 3),
+    inconclusive((sure(0.1), sure(0.1), sure(-0.2))),  # no gain in the mean
+    contradicted((sure(-0.1), sure(-0.1), sure(0.19))),
 )
 def test_significant_is_two_structures_and_the_mean(gains, expected):
     assert verdict(13, dice(**{"Adv Tr SSL": of_structures(*gains), "none": 0})) == expected
 
 
-@pytest.mark.parametrize(
-    ("d", "expected"),
-    [
-        ([1, 2, 3, 4, 5], SUPPORTED),  # p = 1/32
-        ([-1, 2, 3, 4, 5], INCONCLUSIVE),  # 2/32
-        ([-1, -2, -3, -4, -5], CONTRADICTED),
-        ([1, -2, 3, 4, 5, 6], SUPPORTED),  # 3/64 = 0.047
-        ([-1, 2, -3, -4, -5, -6], CONTRADICTED),
-        ([1, 2, 3, -4, 5, 6, 7], INCONCLUSIVE),  # 7/128 = 0.055
-        ([-1, -2, -3, 4, -5, -6, -7], INCONCLUSIVE),
-        ([3, 3.1, 2.9, 3], SUPPORTED),  # four: by t
-        ([1, 2, 3, -1], INCONCLUSIVE),
-    ],
-)
+@of_the_test
 def test_significant_is_below_005(d, expected):
     gain = np.repeat(np.array(d)[:, None] / 100, 3, axis=1)
     none = np.zeros_like(gain)
@@ -374,18 +345,11 @@ def test_claim_01(claimed):
     assert ours.endswith("; least above none: Adv Tr SL +0.012 at 1, A+Mixup +0.004 at 3")
 
 
-@pytest.mark.parametrize(
-    ("at_1", "expected"),
-    [
-        (0.05, SUPPORTED),
-        (0.049, INCONCLUSIVE),
-        (unsure(0.06), INCONCLUSIVE),
-        (0.001, INCONCLUSIVE),
-        (unsure(0.001), INCONCLUSIVE),
-        (0, CONTRADICTED),
-        (unsure(0), CONTRADICTED),  # by no test
-        (-0.1, CONTRADICTED),
-    ],
+@cases(
+    "at_1",
+    supported(0.05),
+    inconclusive(0.049, unsure(0.06), 0.001, unsure(0.001)),
+    contradicted(0, -0.1, unsure(0)),  # by no test
 )
 @pytest.mark.parametrize("at_3", [-0.1, 0.01, 0.2])
 def test_claim_02(at_1, at_3, expected):
@@ -395,39 +359,29 @@ def test_claim_02(at_1, at_3, expected):
     assert f"; beside it A - none {at_3:+.3f} at 3 (p " in judged.ours
 
 
-EITHER = [  # at 1 and at 3
-    (0.01, 0.01, SUPPORTED),
-    (0.01, unsure(0.01), SUPPORTED),
-    (unsure(0.01), 0.01, SUPPORTED),
-    (unsure(0.01), unsure(0.01), INCONCLUSIVE),
-    (0.01, 0, INCONCLUSIVE),
-    (0, 0.01, INCONCLUSIVE),
-    (0.01, unsure(-0.01), INCONCLUSIVE),
-    (0.01, -0.01, CONTRADICTED),
-    (-0.01, 0.01, CONTRADICTED),
-]
+either = cases(
+    "at_1 at_3",
+    supported((0.01, 0.01), (0.01, unsure(0.01)), (unsure(0.01), 0.01)),
+    inconclusive((unsure(0.01), unsure(0.01)), (0.01, 0), (0, 0.01), (0.01, unsure(-0.01))),
+    contradicted((0.01, -0.01), (-0.01, 0.01)),
+)
 
 
-@pytest.mark.parametrize(("at_1", "at_3", "expected"), EITHER)
+@either
 @pytest.mark.parametrize(("claim", "row"), [(3, "A+RD"), (4, "A+RI")])
 def test_claims_03_and_04(claim, row, at_1, at_3, expected):
     assert verdict(claim, dices({row: {1: at_1, 3: at_3}, "A": 0})) == expected
 
 
-AT_1 = [
-    (0.01, 0.01, SUPPORTED),
-    (0.01, unsure(0.01), SUPPORTED),
-    (unsure(0.01), 0.01, INCONCLUSIVE),
-    (0.01, 0, INCONCLUSIVE),
-    (0.01, unsure(-0.01), INCONCLUSIVE),
-    (0, 0.01, INCONCLUSIVE),
-    (unsure(-0.01), 0.01, INCONCLUSIVE),
-    (0.01, -0.01, CONTRADICTED),
-    (-0.01, 0.01, CONTRADICTED),
-]
+at_1 = cases(
+    "at_1 at_3",
+    supported((0.01, 0.01), (0.01, unsure(0.01))),
+    inconclusive((unsure(0.01), 0.01), (0.01, 0), (0.01, unsure(-0.01)), (0, 0.01), (unsure(-0.01), 0.01)),
+    contradicted((0.01, -0.01), (-0.01, 0.01)),
+)
 
 
-@pytest.mark.parametrize(("at_1", "at_3", "expected"), AT_1)
+@at_1
 @pytest.mark.parametrize(("claim", "learned", "random"), [(5, "A+GD", "A+RD"), (6, "A+GI", "A+RI")])
 def test_claims_05_and_06(claim, learned, random, at_1, at_3, expected):
     judged = found(claim, dices({learned: {1: at_1, 3: at_3}, random: 0}))
@@ -436,7 +390,7 @@ def test_claims_05_and_06(claim, learned, random, at_1, at_3, expected):
     assert f"; without task gradient not run: too few labelled sets (and test subjects) with {other}" in judged.ours
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.01, SUPPORTED), (unsure(0.01), INCONCLUSIVE), (-0.01, CONTRADICTED)])
+@cases("gain", supported(0.01), inconclusive(unsure(0.01)), contradicted(-0.01))
 @pytest.mark.parametrize(("claim", "learned", "random"), [(5, "A+GD", "A+RD"), (6, "A+GI", "A+RI")])
 def test_claims_05_and_06_judge_the_release_beside(claim, learned, random, gain, expected):
     """The release's generators get a verdict of their own, which does not touch the first."""
@@ -449,18 +403,15 @@ def test_claims_05_and_06_judge_the_release_beside(claim, learned, random, gain,
     assert f"; without task gradient {expected}: " in alone.ours
 
 
-MEANS = [
-    (0.01, 0.01, SUPPORTED),
-    (unsure(0.01), unsure(0.01), SUPPORTED),  # by no test
-    (0.01, 0, INCONCLUSIVE),
-    (0, 0.01, INCONCLUSIVE),
-    (0.01, unsure(-0.01), INCONCLUSIVE),
-    (0.01, -0.01, CONTRADICTED),
-    (-0.01, 0.01, CONTRADICTED),
-]
+means = cases(
+    "at_1 at_3",
+    supported((0.01, 0.01), (unsure(0.01), unsure(0.01))),  # by no test
+    inconclusive((0.01, 0), (0, 0.01), (0.01, unsure(-0.01))),
+    contradicted((0.01, -0.01), (-0.01, 0.01)),
+)
 
 
-@pytest.mark.parametrize(("at_1", "at_3", "expected"), MEANS)
+@means
 @pytest.mark.parametrize("tried", [0, 1])
 @pytest.mark.parametrize("claim", [7, 8])
 def test_claims_07_and_08(claim, tried, at_1, at_3, expected):
@@ -472,7 +423,7 @@ def test_claims_07_and_08(claim, tried, at_1, at_3, expected):
     assert (judged.verdict, judged.test, judged.p) == (expected, "means", None)
 
 
-@pytest.mark.parametrize(("at_1", "at_3", "expected"), AT_1)
+@at_1
 @pytest.mark.parametrize("tried", ["A+GD", "A+GI"])
 def test_claim_09(tried, at_1, at_3, expected):
     """Against both; `tried` is the nearer one."""
@@ -481,37 +432,26 @@ def test_claim_09(tried, at_1, at_3, expected):
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize(
-    ("tried", "gain", "expected"),
-    [
-        ("A", 0.001, SUPPORTED),
-        ("A", unsure(0.01), INCONCLUSIVE),  # significant against A
-        ("A+RD", unsure(0.01), SUPPORTED),
-        ("A+RI", unsure(0.01), SUPPORTED),
-        *((row, 0, INCONCLUSIVE) for row in ("A", "A+RD", "A+RI")),
-        *((row, unsure(-0.01), INCONCLUSIVE) for row in ("A", "A+RD", "A+RI")),
-        *((row, -0.01, CONTRADICTED) for row in ("A", "A+RD", "A+RI")),
-    ],
+@cases(
+    "tried gain",
+    supported(("A", 0.001), ("A+RD", unsure(0.01)), ("A+RI", unsure(0.01))),
+    inconclusive(("A", unsure(0.01))),  # significant against A
+    inconclusive(*itertools.product(SIMPLE, (0, unsure(-0.01)))),
+    contradicted(*((row, -0.01) for row in SIMPLE)),
 )
 def test_claim_10(tried, gain, n, expected):
     other = {1: -0.02, 3: -0.02}
-    rows = {"A+Mixup": 0} | dict.fromkeys(("A", "A+RD", "A+RI"), other)
+    rows = {"A+Mixup": 0} | dict.fromkeys(SIMPLE, other)
     assert verdict(10, dices(rows | {tried: other | {n: -np.asarray(gain)}})) == expected
 
 
-@pytest.mark.parametrize(
-    ("gains", "expected"),
-    [
-        ((sure(0.01), sure(0.01), sure(0.01)), SUPPORTED),
-        ((sure(0.01), sure(0.01), unsure(0)), SUPPORTED),
-        ((sure(0.01), unsure(0), unsure(0)), INCONCLUSIVE),
-        ((unsure(0.01), sure(0.01), sure(0.01)), INCONCLUSIVE),  # the right ventricle itself
-        ((sure(0), sure(0.01), sure(0.01)), INCONCLUSIVE),
-        ((sure(-0.01), sure(0.1), sure(0.1)), CONTRADICTED),
-        ((unsure(-0.01), sure(0.1), sure(0.1)), INCONCLUSIVE),
-        ((sure(0.01), sure(-0.1), sure(-0.1)), CONTRADICTED),
-        ((sure(0.01), sure(0.1), sure(-0.2)), INCONCLUSIVE),
-    ],
+@cases(
+    "gains",
+    supported((sure(0.01), sure(0.01), sure(0.01)), (sure(0.01), sure(0.01), unsure(0))),
+    inconclusive((sure(0.01), unsure(0), unsure(0)), (sure(0), sure(0.01), sure(0.01))),
+    inconclusive((unsure(-0.01), sure(0.1), sure(0.1)), (sure(0.01), sure(0.1), sure(-0.2))),
+    inconclusive((unsure(0.01), sure(0.01), sure(0.01))),  # the right ventricle itself
+    contradicted((sure(-0.01), sure(0.1), sure(0.1)), (sure(0.01), sure(-0.1), sure(-0.1))),
 )
 def test_claim_11(gains, expected):
     """With 1 volume alone."""
@@ -536,57 +476,37 @@ def test_claim_11_asks_for_the_mean_too(sign):
     assert verdict(11, dices({"A+GD+GI": gain, "A+Mixup": np.zeros_like(gain)})) == INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    ("first_1", "first_3", "mixup", "expected"),
-    [
-        (0.01, 0.01, -0.1, SUPPORTED),
-        (unsure(0.01), 0.1, -0.1, SUPPORTED),  # in the mean, at one
-        (0.1, 0.029, -0.1, SUPPORTED),
-        (0.029, unsure(-0.02), -0.1, SUPPORTED),
-        (0.03, 0.03, -0.1, INCONCLUSIVE),  # open
-        (0, 0, -0.1, INCONCLUSIVE),
-        (0.1, 0.1, -0.1, INCONCLUSIVE),
-        (0.01, 0.01, {1: 0.01, 3: -0.1}, INCONCLUSIVE),  # not above Mixup
-        (0.01, 0.01, {1: -0.1, 3: 0.01}, INCONCLUSIVE),
-        (0.01, 0.01, 0.1, INCONCLUSIVE),  # and below it
-        (0.01, -0.01, -0.1, CONTRADICTED),
-        (-0.01, 0.01, -0.1, CONTRADICTED),
-        (unsure(-0.01), unsure(-0.01), -0.1, INCONCLUSIVE),
-    ],
+@cases(
+    "first_1 first_3 mixup",
+    supported((0.01, 0.01, -0.1), (0.1, 0.029, -0.1), (0.029, unsure(-0.02), -0.1)),
+    supported((unsure(0.01), 0.1, -0.1)),  # in the mean, at one
+    inconclusive((0, 0, -0.1), (0.1, 0.1, -0.1), (0.01, 0.01, {1: -0.1, 3: 0.01})),
+    inconclusive((unsure(-0.01), unsure(-0.01), -0.1), (0.03, 0.03, -0.1)),  # open
+    inconclusive((0.01, 0.01, {1: 0.01, 3: -0.1})),  # not above Mixup
+    inconclusive((0.01, 0.01, 0.1)),  # and below it
+    contradicted((0.01, -0.01, -0.1), (-0.01, 0.01, -0.1)),
 )
 def test_claim_12(first_1, first_3, mixup, expected):
     rows = {"A+GD+GI+Mixup": {1: first_1, 3: first_3}, "A+GD+GI": 0, "A+Mixup": mixup}
     assert verdict(12, dices(rows)) == expected
 
 
-@pytest.mark.parametrize(
-    ("at_1", "at_3", "expected"),
-    [
-        (0.001, 0.001, SUPPORTED),
-        (0.01, unsure(0.01), INCONCLUSIVE),
-        (unsure(0.01), 0.01, INCONCLUSIVE),
-        (0.01, 0, INCONCLUSIVE),
-        (unsure(-0.01), unsure(-0.01), INCONCLUSIVE),
-        (0.01, -0.01, CONTRADICTED),
-        (-0.01, 0.01, CONTRADICTED),
-    ],
+@cases(
+    "at_1 at_3",
+    supported((0.001, 0.001)),
+    inconclusive((0.01, unsure(0.01)), (unsure(0.01), 0.01), (0.01, 0), (unsure(-0.01), unsure(-0.01))),
+    contradicted((0.01, -0.01), (-0.01, 0.01)),
 )
 def test_claim_13(at_1, at_3, expected):
     assert verdict(13, dices({"Adv Tr SSL": {1: at_1, 3: at_3}, "none": 0})) == expected
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize(
-    ("gain", "expected"),
-    [
-        (0.05, SUPPORTED),
-        (-0.06, SUPPORTED),  # or below
-        (unsure(0.05), SUPPORTED),
-        (0.051, CONTRADICTED),
-        (unsure(0.06), INCONCLUSIVE),
-        (unsure(0.06, 0.1), INCONCLUSIVE),  # significantly above, not by more than 0.05
-        (0.2, CONTRADICTED),
-    ],
+@cases(
+    "gain",
+    supported(0.05, unsure(0.05), -0.06),  # or below
+    inconclusive(unsure(0.06), unsure(0.06, 0.1)),  # significantly above, not by more than 0.05
+    contradicted(0.051, 0.2),
 )
 def test_claim_14(gain, n, expected):
     judged = found(14, dices({"Adv Tr SSL": {1: 0, 3: 0} | {n: gain}, "A": 0}))
@@ -595,14 +515,14 @@ def test_claim_14(gain, n, expected):
 
 
 @pytest.mark.parametrize("supervised", [-0.3, 0.3])
-@pytest.mark.parametrize(("gain", "expected"), [(0.01, SUPPORTED), (0.1, CONTRADICTED)])
+@cases("gain", supported(0.01), contradicted(0.1))
 def test_claim_14_says_the_supervised_row(supervised, gain, expected):
     judged = found(14, dices({"Adv Tr SSL": gain, "A": 0, "Adv Tr SL": supervised}))
     assert judged.verdict == expected
     assert re.search(rf"; beside it Adv Tr SL - A \{supervised:+.3f} at 1 .*\{supervised:+.3f} at 3 ", judged.ours)
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.05, INCONCLUSIVE), (0.051, CONTRADICTED)])
+@cases("gain", inconclusive(0.05), contradicted(0.051))
 def test_claim_14_either_contradicts_from_005(gain, expected):
     """Where the other N_L does not support."""
     assert verdict(14, dices({"Adv Tr SSL": {1: gain, 3: unsure(0.06)}, "A": 0})) == expected
@@ -621,18 +541,13 @@ def test_claim_14_p_is_of_more_than_005():
 OTHERS = ("A", "A+RD", "A+RI", "A+Mixup", "Adv Tr SSL")
 
 
-@pytest.mark.parametrize(
-    ("at_1", "at_3", "expected"),
-    [
-        (0.11, 0.1, SUPPORTED),
-        (-0.1, -0.11, SUPPORTED),  # larger, whatever its sign
-        (0.1, 0.1, INCONCLUSIVE),
-        (unsure(0.11), 0.1, INCONCLUSIVE),
-        (unsure(0.1), 0.11, INCONCLUSIVE),
-        (0.1, 0.11, CONTRADICTED),
-        (np.repeat([[0.0]] * 5 + [[0.1]], 3, axis=1), 0, INCONCLUSIVE),  # from 0 on
-        (np.repeat([[0.0]] * 5 + [[-0.1]], 3, axis=1), 0, INCONCLUSIVE),
-    ],
+@cases(
+    "at_1 at_3",
+    supported((0.11, 0.1), (-0.1, -0.11)),  # larger, whatever its sign
+    inconclusive((0.1, 0.1), (unsure(0.11), 0.1), (unsure(0.1), 0.11)),
+    inconclusive((np.repeat([[0.0]] * 5 + [[-0.1]], 3, axis=1), 0)),
+    inconclusive((np.repeat([[0.0]] * 5 + [[0.1]], 3, axis=1), 0)),  # from 0 on
+    contradicted((0.1, 0.11)),
 )
 def test_claim_15(at_1, at_3, expected):
     assert verdict(15, dices({"A+GD+GI": {1: at_1, 3: at_3}} | dict.fromkeys(OTHERS, 0))) == expected
@@ -671,14 +586,10 @@ def test_claim_15_interval():
 
 
 @pytest.mark.parametrize("place", [*itertools.product(GENERATORS, (1, 3))])
-@pytest.mark.parametrize(
-    ("ratios", "expected"),
-    [
-        ([0.1, 0.2, 0.499], SUPPORTED),
-        ([0.5, 0.1, 0.1], INCONCLUSIVE),  # every seed
-        ([0.1, 0.1, 0.501], INCONCLUSIVE),
-        ([3, 3, 3], INCONCLUSIVE),
-    ],
+@cases(
+    "ratios",
+    supported([0.1, 0.2, 0.499]),
+    inconclusive([0.1, 0.1, 0.501], [3, 3, 3], [0.5, 0.1, 0.1]),  # every seed
 )
 def test_claim_16(place, ratios, expected):
     assert verdict(16, amounts({place: ratios})) == expected
@@ -723,17 +634,11 @@ def seen(gains, changed, default=0.5):
 
 
 @pytest.mark.parametrize("row", IMAGES)
-@pytest.mark.parametrize(
-    ("gain", "auc", "expected"),
-    [
-        (0.01, [0.901] * 3, SUPPORTED),
-        (0.01, [0.9] * 3, INCONCLUSIVE),
-        (0.01, [0.85, 0.9, 0.96], SUPPORTED),  # in the mean
-        (unsure(0.01), [0.99] * 3, INCONCLUSIVE),
-        (0, [0.99] * 3, INCONCLUSIVE),
-        (-0.1, [0.99] * 3, INCONCLUSIVE),  # nothing contradicts
-        (0.1, [0.2] * 3, INCONCLUSIVE),
-    ],
+@cases(
+    "gain auc",
+    supported((0.01, [0.901] * 3), (0.01, [0.85, 0.9, 0.96])),  # in the mean
+    inconclusive((0.01, [0.9] * 3), (unsure(0.01), [0.99] * 3), (0, [0.99] * 3), (0.1, [0.2] * 3)),
+    inconclusive((-0.1, [0.99] * 3)),  # nothing contradicts
 )
 def test_claim_17(row, gain, auc, expected):
     assert verdict(17, *seen({row: gain}, {(row, 1): auc, (row, 3): auc})) == expected

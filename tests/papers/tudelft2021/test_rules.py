@@ -343,23 +343,17 @@ def states(transform, method, runs, mode="legacy", rate=None):
     return frame(transform, method, mode, rate, accuracy=accuracy, consistency=consistency, loss_sup=loss)
 
 
-@pytest.mark.parametrize(
-    ("run", "collapsed"),
-    [
-        (FALLEN, True),
-        ((8.0, 99.0, 14.206), True),
-        ((12.0, 99.0, 14.806), True),
-        ((7.9, 99.0, 14.5), False),
-        ((12.1, 99.0, 14.5), False),
-        ((10.0, 98.9, 14.5), False),
-        ((12.000000000000002, 98.99999999999999, 14.806000000000001), True),  # edges are decimals
-    ],
+@cases(
+    "run",
+    supported(FALLEN, (8.0, 99.0, 14.206), (12.0, 99.0, 14.806)),
+    supported((12.000000000000002, 98.99999999999999, 14.806000000000001)),  # edges are decimals
+    inconclusive((7.9, 99.0, 14.5), (12.1, 99.0, 14.5), (10.0, 98.9, 14.5)),
 )
 @pytest.mark.parametrize("transform", ["noise", "rotation"])
-def test_claim_05_a_collapse(run, collapsed, transform):
+def test_claim_05_a_collapse(run, expected, transform):
     (other,) = {"noise", "rotation"} - {transform}
     scores = states(transform, "SemiCT", [run]), states(other, "SemiCT", [FALLEN])
-    assert verdict(5, *scores) == (SUPPORTED if collapsed else INCONCLUSIVE)
+    assert verdict(5, *scores) == expected
 
 
 @cases(
@@ -403,25 +397,13 @@ def at_rates(runs, transforms=("noise", "rotation")):
     return [states(t, "SemiCT", of_rate, rate=rate) for t in transforms for rate, of_rate in filled.items() if of_rate]
 
 
-@pytest.mark.parametrize(
-    ("runs", "expected"),
-    [
-        ({}, SUPPORTED),
-        ({1e-5: [FALLEN] * 3, 0.1: [FALLEN] * 2}, SUPPORTED),
-        ({1e-5: [FINE]}, CONTRADICTED),
-        ({1e-4: [FALLEN, FALLEN, FINE]}, CONTRADICTED),
-        ({1e-3: [FINE]}, CONTRADICTED),
-        ({1e-2: [FINE]}, INCONCLUSIVE),
-        ({1e-1: [FINE]}, INCONCLUSIVE),
-        ({1e-3: [(50.0, 95.0, 1.5)]}, INCONCLUSIVE),
-        ({1e-3: [(50.1, 95.0, 1.5)]}, CONTRADICTED),
-        ({1e-5: [(12.1, 100.0, 14.5)]}, INCONCLUSIVE),
-        ({1e-5: [(10.0, 98.0, 14.5)]}, INCONCLUSIVE),
-        ({3e-3: [FINE], 1.0: [FINE]}, SUPPORTED),  # no rate of the claim's
-        *(({rate: []}, NOT_RUN) for rate in RATES.values()),
-        ({0.1: []}, NOT_RUN),
-        ({1e-5: [FINE], 0.1: []}, NOT_RUN),
-    ],
+@cases(
+    "runs",
+    supported({}, {1e-5: [FALLEN] * 3, 0.1: [FALLEN] * 2}, {3e-3: [FINE], 1.0: [FINE]}),  # no rate of the claim's
+    inconclusive({1e-2: [FINE]}, {1e-1: [FINE]}, {1e-3: [(50.0, 95.0, 1.5)]}),
+    inconclusive({1e-5: [(12.1, 100.0, 14.5)]}, {1e-5: [(10.0, 98.0, 14.5)]}),
+    contradicted({1e-5: [FINE]}, {1e-4: [FALLEN, FALLEN, FINE]}, {1e-3: [FINE]}, {1e-3: [(50.1, 95.0, 1.5)]}),
+    not_run(*({rate: []} for rate in RATES.values()), {0.1: []}, {1e-5: [FINE], 0.1: []}),
 )
 def test_claim_07(runs, expected):
     assert verdict(7, *at_rates(runs)) == expected
@@ -545,9 +527,8 @@ def test_claim_10_edges():
     assert verdict(10, small, *rest) == SUPPORTED
     assert verdict(10, small, rest[0], gains("rotation", "SemiTCE", "Supervised", 0)) == INCONCLUSIVE
     claim = found(10, gains("noise", "SemiTCE", "Supervised", 5.1), *rest)
-    assert (
-        claim.ours
-        == "gain for noise +5.1 (not within +1.0 ± 4); shift +6.0 (within +7.9 ± 4); rotation +6.0 (within +4.6 ± 4)"
+    assert claim.ours == (
+        "gain for noise +5.1 (not within +1.0 ± 4); shift +6.0 (within +7.9 ± 4); rotation +6.0 (within +4.6 ± 4)"
     )
     assert claim.n == 9
     assert claim.test == "paired t, one-sided, larger p"
