@@ -86,8 +86,8 @@ def signed(number):
 
 def tested(d):
     over = over_subjects(d)
-    beside = "" if over is None or len(over) < LEAST else f"; over {len(over)} subjects {greater(over)[1]:.2g}"
-    return f"{signed(mean(d))} (p {greater(over_runs(d))[1]:.2g}{beside})"
+    beside = "" if over is None else f"; over {len(over)} subjects {_p(greater(over)):.2g}"
+    return f"{signed(mean(d))} (p {_p(greater(over_runs(d))):.2g}{beside})"
 
 
 def each(runs):
