@@ -248,7 +248,7 @@ def irregular():
 
 
 def test_over_subjects_and_over_runs(irregular):
-    """p is Holm's second of structures, or that over runs; of both N_L the larger, or Holm's where one is enough."""
+    """p is Holm's second of structures, or that over runs; of both N_L the larger, or by Holm where one is enough."""
     scores = pd.concat(irregular.values())
 
     def p(better, than, n, of=1):
