@@ -64,13 +64,23 @@ def over(gain, n=5):
     return sure(gain, n) if np.ndim(gain) == 0 else np.asarray(gain, dtype=float)
 
 
-def p_of(d):
-    """p of paired differences, by SciPy: Wilcoxon from five on, else t; one-sided."""
+def p_of(d, of=1):
+    """p of paired differences, by SciPy: Wilcoxon where it can reach 0.05 / of, from five on, else t; one-sided."""
     d = np.round(d, 6)
     if not np.any(d):
         return 1
-    test = stats.wilcoxon(d, alternative="greater") if len(d) >= 5 else stats.ttest_1samp(d, 0, alternative="greater")
+    if np.ptp(d) == 0 and 2 ** len(d) <= 20 * of:
+        return float(d[0] <= 0)
+    ranks = 2 ** len(d) > 20 * of
+    test = stats.wilcoxon(d, alternative="greater") if ranks else stats.ttest_1samp(d, 0, alternative="greater")
     return test.pvalue
+
+
+def p_of_some(several, least=1, p=p_of):
+    """Holm's p of that of several differences which is the `least`-th clearest."""
+    n = len(several)
+    ordered = sorted(p(d, n) for d in several)
+    return min(1, max((n - rank) * of for rank, of in enumerate(ordered[:least])))
 
 
 def named(d):
@@ -89,6 +99,19 @@ of_the_test = cases(
     inconclusive([-1, -2, -3, -4, -5, -6, -7, -8, -9, 45]),
     contradicted([-1, -2, -3, -4, -5], [-1, 2, -3, -4, -5, -6], [-3, -3.1, -2.9]),
 )
+
+
+def by_margin(most):
+    """Of a difference, one of five, whose 90 % interval must lie within +- `most`."""
+    wide = most / (stats.t.ppf(0.95, 4) * SPREAD.std(ddof=1) / np.sqrt(5))  # a spread with that interval
+    return cases(
+        "gain",
+        supported(even(0), 0.9 * most, -0.9 * most, unsure(0, 0.99 * wide)),
+        inconclusive(even(most), even(-most), unsure(0, 1.01 * wide), unsure(0.9 * most, 0.2 * wide)),
+        inconclusive(unsure(0), unsure(1.1 * most)),  # the mean alone is within, or beyond
+        contradicted(1.1 * most, -1.1 * most, even(1.01 * most)),
+    )
+
 
 # Of a gain that is judged by its test alone.
 by_test = cases("gain", supported(0.001), inconclusive(unsure(0.01), even(0), unsure(-0.01)), contradicted(-0.001))

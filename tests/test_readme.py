@@ -9,13 +9,14 @@ from fewlabels.scores.published import published
 from fewlabels.scores.verdicts import COLUMNS
 
 
-def write_claims(folder, data, verdicts):
+def write_claims(folder, data, verdicts, scale="1/5 of the steps", **more):
     """claims.csv of a result folder; `verdicts` for the first claims, the others were not run."""
     ids = [claim["id"] for claim in published("bortsova2019")["claims"]]
-    verdicts = [*verdicts, *["not run"] * (len(ids) - len(verdicts))]
-    rows = [("bortsova2019", i, "", "", f"why {n}", 5, "", 0.01, data, verdicts[n]) for n, i in enumerate(ids)]
+    claims = pd.DataFrame({"claim": ids}, columns=COLUMNS).fillna("")
+    claims["verdict"] = [*verdicts, *["not run"] * (len(ids) - len(verdicts))]
+    claims["ours"] = [f"why {n}" for n in range(len(ids))]
     folder.mkdir(parents=True)
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "claims.csv", index=False)
+    claims.assign(paper="bortsova2019", data=data, scale=scale, **more).to_csv(folder / "claims.csv", index=False)
 
 
 def test_the_ledger_in_readme_is_that_of_the_committed_results():
@@ -31,12 +32,33 @@ def test_overview_counts_verdicts_of_real_data_only(tmp_path):
     assert "[jsrt-lite](results/jsrt/jsrt-lite/claims.csv)" in text
     assert "phantom" not in text
     assert "amplitude" not in text
-    assert "| bortsova2019 | [jsrt-lite](results/jsrt/jsrt-lite/claims.csv) | 2 | 1 | 0 | 17 |" in text
+    assert (
+        "| bortsova2019 | [jsrt-lite](results/jsrt/jsrt-lite/claims.csv) | 1/5 of the steps | 2 | 1 | 0 | 17 |" in text
+    )
+    assert "\n| all | 0 | 0 | 0 | 2 | 1 | 0 | 17 |" in text
     head, folded = text.split("<details>\n<summary>bortsova2019, claim by claim</summary>\n\n")
     assert "why" not in head
     assert folded.count("\n| ") == 20  # claims below the head
-    assert "**contradicted**: why 1 |" in folded
+    assert "**contradicted** at 1/5 of the steps: why 1 |" in folded
+    assert "**not run**: why 4 |" in folded
     assert folded.endswith("|\n\n</details>\n")
+
+
+def test_a_claim_counts_once_where_it_was_judged_at_the_largest_scale(tmp_path):
+    write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported", "contradicted", "supported"])
+    large = ["contradicted", "not run", "inconclusive"]
+    write_claims(tmp_path / "jsrt" / "jsrt-lite128", "jsrt", large, "128 of 512 px, 1/2 of the steps")
+    text = overview(tmp_path)
+    assert "\n| all | 0 | 0 | 0 | 2 | 1 | 0 | 17 |" in text  # 1/8 is below 1/5
+    write_claims(tmp_path / "jsrt" / "jsrt-paper", "jsrt", ["inconclusive", "not run", "supported"], "paper scale")
+    text = overview(tmp_path)
+    assert "\n| bortsova2019 | 1 | 0 | 1 | 0 | 1 | 0 | 17 |" in text
+    assert text.count("why 3") == 3  # all three folders are shown
+
+
+def test_the_verdict_before_stands_beside(tmp_path):
+    write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported"], before="contradicted, until 2026-11-29")
+    assert "**supported** at 1/5 of the steps (before: contradicted, until 2026-11-29): why 0 |" in overview(tmp_path)
 
 
 def test_overview_of_nothing_is_empty(tmp_path):
@@ -52,5 +74,5 @@ def test_ledger_command_changes_the_block_alone(tmp_path, monkeypatch):
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "**supported**: why 0" in text
+    assert "**supported** at 1/5 of the steps: why 0" in text
     assert "old" not in text

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fewlabels.engine import params, report, sweep
-from fewlabels.engine.ledger import write_claims
+from fewlabels.engine.ledger import judged, write_claims
 from fewlabels.paths import CHECKOUT
 
 STORED = sorted(path.parent for path in (CHECKOUT / "results").glob("*/*/runs") if any(path.iterdir()))
@@ -27,7 +27,7 @@ def test_committed_results_are_made_of_the_stored_runs(stored, tmp_path):
     report._write_scores(scores, tmp_path)
     for name, (table, _) in experiment.tables(config, scores).items():
         report._write_table(table, tmp_path / f"{name}.csv")
-    write_claims(experiment.judge(scores, data), tmp_path)
+    write_claims(judged(experiment, config, scores, data), tmp_path)
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {path.name for path in folder.iterdir() if path.suffix in (".csv", ".gz")}
     for name in made:

@@ -22,8 +22,10 @@ PAPER = {
         - {table: "Table 1", row: Linear, column: 20, mean: 70.0, sd: 2.0}
         - {table: "Table 1", row: Linear, column: 200, mean: 90.0, sd: 1.0}
         claims:
-        - {id: sixth-01, statement: Ten times the labels help., source: Table 1, compare: accuracy,
+        - {id: sixth-01, statement: Ten times the labels help., source: Table 1, compare: accuracy, compares: [Linear],
            tolerance: "supported if better with each of at least three seeds", published: {"20": 70.0, "200": 90.0}}
+        healthy:
+        - {rows: [Linear], metric: accuracy, each: [labels], at least: 20, why: twice chance, since: 2026-11-29}
         """,
     "sixth2026/claims.py": """
         import sys
@@ -43,8 +45,9 @@ PAPER = {
 
 
         def judge(scores, data):
-            claims, rules = published("sixth2026")["claims"], verdicts.rules_in(sys.modules[__name__])
-            return verdicts.judge(claims, rules, scores, paper="sixth2026", data=data)
+            paper, rules = published("sixth2026"), verdicts.rules_in(sys.modules[__name__])
+            return verdicts.judge(
+                paper["claims"], rules, scores, paper="sixth2026", data=data, healthy=paper["healthy"])
         """,
     "sixth2026/digits.py": '''
         """Sixth et al. 2026, Table 1: a linear classifier of digits."""
@@ -61,6 +64,7 @@ PAPER = {
         from fewlabels.methods.augmented_training import AugmentedTraining
         from fewlabels.papers.sixth2026.claims import judge
         from fewlabels.scores.published import published_values
+        from fewlabels.scores.scale import of_paper
         from fewlabels.scores.tables import beside_paper, markdown, summarise
 
         NAME = "sixth"
@@ -124,6 +128,10 @@ PAPER = {
             return {"table1": (table, lambda caption: markdown(table, "Method", caption, "{} labels"))}
 
 
+        def scale(config):
+            return of_paper((config.steps, 1000), (1, 1))
+
+
         def notebooks(config):
             return []
         ''',
@@ -181,6 +189,7 @@ def test_a_sixth_paper_is_found_swept_judged_and_tabulated(place, tmp_path):
     claims = pd.read_csv(folder / "claims.csv").set_index("claim")
     assert claims.loc["sixth-01", "verdict"] == "supported"
     assert claims.loc["sixth-01", "n"] == 3
+    assert claims.loc["sixth-01", "scale"] == "1/10 of the steps"
     table = (folder / "table1.md").read_text(encoding="utf-8")
     assert "paper 90.0 ± 1.0" in table
     assert "(n = 3)" in table
@@ -198,6 +207,29 @@ def test_a_rule_that_changed_judges_stored_runs_again(place, tmp_path, monkeypat
     subprocess.run([sys.executable, "-c", code], check=True)
     claims = pd.read_csv(results / "sixth/digits-smoke/claims.csv")
     assert claims["verdict"].tolist() == ["inconclusive"]
+    assert claims["scale"].tolist() == ["1/10 of the steps"]  # of the config that provenance.json has
+
+
+def test_the_verdict_under_the_rule_before_stands_beside_the_new_one(place, tmp_path):
+    old = "before: [{claim: sixth-01, data: digits, profile: smoke, verdict: contradicted, until: 2026-11-29}]"
+    file = place / "sixth2026/published.yaml"
+    file.write_text(file.read_text() + old)
+    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path).returncode == 0
+    claims = pd.read_csv(tmp_path / "sixth/digits-smoke/claims.csv")
+    assert claims[["verdict", "before"]].to_numpy().tolist() == [["supported", "contradicted, until 2026-11-29"]]
+
+
+def test_a_comparator_out_of_range_and_one_without_a_bound(place, tmp_path):
+    file, run = place / "sixth2026/published.yaml", ["run", place.parent / "params/sixth/smoke.yaml"]
+    file.write_text(file.read_text().replace("at least: 20", "at least: 99"))
+    assert fewlabels(*run, "--results", tmp_path).returncode == 0
+    [claim] = pd.read_csv(tmp_path / "sixth/digits-smoke/claims.csv").to_dict("records")
+    assert claim["verdict"] == "not run"
+    assert claim["ours"].startswith("comparator out of range: Linear, labels 20 ")
+    file.write_text(file.read_text().replace("rows: [Linear]", "rows: [Another]"))
+    done = fewlabels(*run, "--results", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "sixth-01: compares: Linear: expected a bound of it in `healthy`, found none" in done.stderr
 
 
 def test_makes_targets_are_those_of_the_command_without_an_environment():
@@ -230,7 +262,7 @@ def test_a_paper_without_an_experiment(place):
     refused(experiments.modules, place / "sixth2026", 'NAME = "..."', "found none")
 
 
-@pytest.mark.parametrize("part", ["tables", "notebooks", "judge"])
+@pytest.mark.parametrize("part", ["tables", "notebooks", "judge", "scale"])
 def test_an_experiment_without_a_part(place, part):
     file = place / "sixth2026/digits.py"
     file.write_text(

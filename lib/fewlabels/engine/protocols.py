@@ -58,6 +58,10 @@ class Experiment(Protocol):
     def tables(self, config, scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
         """The paper's tables by name: a frame, and caption -> Markdown."""
 
+    def scale(self, config) -> str:
+        """How far a config goes of what the paper did (`scores.scale`). Reads keys alone: those of an older Config
+        are in provenance.json."""
+
     def judge(self, scores: pd.DataFrame, data: str) -> pd.DataFrame:
         """The verdicts on the paper's claims (`verdicts.judge`)."""
 

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 from fewlabels.engine import provenance, sweep
-from fewlabels.engine.ledger import write_claims
+from fewlabels.engine.ledger import judged, write_claims
 from fewlabels.files import locked, whole, writable, write_json, write_text
 
 
@@ -40,7 +40,7 @@ def _write(experiment, config, cohort, folder):
     for name, (table, markdown) in tables.items():
         _write_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(caption))
-    claims = experiment.judge(scores, cohort.meta["data"])
+    claims = judged(experiment, config, scores, cohort.meta["data"])
     write_claims(claims, folder)
     write_json(folder / "provenance.json", {"config": config.model_dump(), "runs": len(records), **sources})
     return scores, {name: table for name, (table, _) in tables.items()}, claims

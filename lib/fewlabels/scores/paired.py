@@ -1,9 +1,13 @@
-"""What the claims of several papers share: differences `d` of two rows, paired by seed or fold, and TEST on them."""
+"""What the claims of several papers share: differences `d` of two rows, paired by seed or fold, and TEST on them.
+
+Where there are scores of subjects, `d` has one for each subject of each run, and TEST is both over runs and over
+subjects (`statistics.greater`). Where one of several tests is enough, p is Holm's; where all must pass, it is not.
+"""
 
 import numpy as np
 import pandas as pd
 
-from fewlabels.scores.statistics import DIGITS, greater
+from fewlabels.scores.statistics import DIGITS, greater, holm, inside, over_runs, over_subjects
 from fewlabels.scores.verdicts import Verdict, verdict
 
 LEAST = 3  # folds or seeds
@@ -30,17 +34,50 @@ def minus(runs, better, than):
 
 
 def mean(d):
-    return round(float(d.mean()), DIGITS)
+    return round(float(over_runs(d).mean()), DIGITS)
 
 
 def passes(d):
-    """Is the mean of paired differences above 0, by TEST?"""
-    return mean(d) > 0 and greater(d)[1] < 0.05
+    """Is the mean of paired differences above 0, by TEST? Not, where there is none."""
+    return len(d) > 0 and mean(d) > 0 and _p(greater(d)) < 0.05
+
+
+def some_pass(several, least=1):
+    """Is the mean above 0 in at least so many of several differences, by TEST with Holm's p?"""
+    several = list(several)
+    return sum(p < 0.05 and mean(d) > 0 for d, (_, p) in zip(several, holm_tests(several))) >= least
+
+
+def holm_tests(several):
+    """Name and p, Holm's, of the test on each of several differences."""
+    several = list(several)
+    tests = [greater(d, len(several)) for d in several]
+    return [(f"{name}, Holm", p) for (name, _), p in zip(tests, holm([_p(test) for test in tests]))]
+
+
+def clearest(several, least=1):
+    """Name and p of that of `holm_tests` which decides `some_pass`."""
+    return sorted(holm_tests(several), key=_p)[least - 1]
 
 
 def least_clear(tests):
     """Name and p of that of several tests which is furthest from passing."""
-    return max(tests, key=lambda test: test[1])
+    return max(tests, key=_p)
+
+
+def _p(test):
+    return 1.0 if test[1] is None else test[1]
+
+
+def close(several, low, high):
+    """`(verdict, name, p)`: is each of several differences between `low` and `high`?
+
+    Supported: the 90 % interval of each mean lies inside (TOST); contradicted: one is beyond by TEST.
+    """
+    several = list(several)
+    name, p = least_clear(inside(d, low, high) for d in several)
+    beyond = [of for d in several for edge, of in ((low, low - d), (high, d - high)) if np.isfinite(edge)]
+    return verdict(p < 0.05, some_pass(of.round(DIGITS) for of in beyond)), name, p
 
 
 def signed(number):
@@ -48,7 +85,9 @@ def signed(number):
 
 
 def tested(d):
-    return f"{signed(mean(d))} (p {greater(d)[1]:.2g})"
+    over = over_subjects(d)
+    beside = "" if over is None else f"; over {len(over)} subjects {_p(greater(over)):.2g}"
+    return f"{signed(mean(d))} (p {_p(greater(over_runs(d))):.2g}{beside})"
 
 
 def each(runs):
@@ -58,6 +97,7 @@ def each(runs):
 def above_each(runs, better, others, first=""):
     """Supported: `better` is higher than each by TEST; contradicted: it is lower than one."""
     d = {than: minus(runs, better, than) for than in others}
-    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
+    judged = verdict(all(map(passes, d.values())), some_pass(-of for of in d.values()))
     ours = first + "; ".join(f"{better} - {than} {tested(of)}" for than, of in d.items())
-    return Verdict(judged, ours, len(runs), *least_clear(map(greater, d.values())))
+    n = len(over_runs(next(iter(d.values()))))
+    return Verdict(judged, ours, n, *least_clear(map(greater, d.values())))

@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.resources import files
+from math import inf
 
 import pandas as pd
 import yaml
@@ -17,3 +18,25 @@ def published_values(paper, table):
     """The paper's numbers of one table as a frame: row, column, mean, sd."""
     rows = [value for value in published(paper)["values"] if value["table"] == table]
     return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"]).astype({"mean": float, "sd": float})
+
+
+def margin(paper, claim):
+    """`(low, high)` between which a claim says that a difference lies; an end that is left open is infinite."""
+    [found] = [entry["margin"] for entry in published(paper)["claims"] if entry["id"] == claim]
+    low, high = found["inside"]
+    return -inf if low is None else low, inf if high is None else high
+
+
+def before(paper, claim, data, profile):
+    """The verdict on a claim under the rules before, in words; empty where it is the same, or of runs that came later.
+
+    `before` in published.yaml has what changed, each with `claim`, `data` and `profile` of the results, `verdict`, and
+    `until`, the day on which the rule changed. Who replaces the runs drops it.
+    """
+    place = {"claim": claim, "data": data, "profile": profile}
+    found = [
+        f"{old['verdict']}, until {old['until']}"
+        for old in published(paper).get("before", ())
+        if place.items() <= old.items()
+    ]
+    return "; ".join(found)

@@ -10,20 +10,26 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fewlabels.scores import health
+
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
 RULE = re.compile(r"[a-z]+_\d\d")  # the name of a function that judges one claim
-COLUMNS = ["paper", "claim", "statement", "published", "ours", "n", "test", "p", "data", "verdict"]
+COLUMNS = "paper claim statement published ours n test p data scale verdict before".split()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ours` is the evidence in words and numbers, n what was counted, p of the named test."""
+    """`ours` is the evidence in words and numbers, n what was counted, p of the named test.
+
+    `scale` is that of what was run (`scale.of_paper`), unless the verdict rests on something else.
+    """
 
     verdict: str
     ours: str
     n: int = 0
     test: str = ""
     p: float | None = None
+    scale: str = ""
 
 
 def verdict(supported, contradicted):
@@ -40,20 +46,24 @@ def rules_in(*modules):
     return {name.replace("_", "-"): rule for name, rule in named.items()}
 
 
-def judge(claims, rules, scores, *, paper, data):
-    """The verdict on every claim: a frame with COLUMNS.
+def judge(claims, rules, scores, *, paper, data, healthy=()):
+    """The verdict on every claim: a frame with COLUMNS, of which what was run fills `scale`, and `before`, later on.
 
-    claims  as in published.yaml: each with an id, a statement and what was published
-    rules   {claim id: scores -> Verdict}
-    scores  as in scores.csv; `data` names what they are of
+    claims   as in published.yaml: each with an id, a statement, what was published and which rows it `compares` with
+    rules    {claim id: scores -> Verdict}
+    scores   as in scores.csv; `data` names what they are of
+    healthy  bounds of the rows that claims compare with (`health`): where one is out of range, nothing is judged
 
-    Raises KeyError for a claim without a rule, ValueError for a verdict that is none.
+    Raises KeyError for a claim without a rule, ValueError for a verdict that is none, BadInput as `health`.
     """
+    health.check(paper, claims, healthy)
     rows = []
     for claim in claims:
         found = rules[claim["id"]](scores)
         if found.verdict not in VERDICTS:
             raise ValueError(f"{claim['id']}: expected a verdict of {VERDICTS}, found {found.verdict!r}")
+        if found.verdict != "not run" and (why := health.out_of_range(paper, claim, healthy, scores)):
+            found = Verdict("not run", f"{why}; {found.ours}", found.n)
         row = (paper, claim["id"], claim["statement"], str(claim["published"]), found.ours, found.n, found.test)
-        rows.append((*row, found.p, data, found.verdict))
+        rows.append((*row, found.p, data, found.scale, found.verdict, ""))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -12,6 +12,7 @@ from claims_kit import (
     NOT_RUN,
     SUPPORTED,
     asked,
+    by_margin,
     cases,
     contradicted,
     even,
@@ -404,14 +405,9 @@ def test_claim_05_says_what_it_rests_on():
     assert verdict(5, *exact) == INCONCLUSIVE  # intervals that touch
 
 
-@cases(
-    "d",
-    supported(even(0.03), even(-0.03), unsure(0.03)),
-    inconclusive(unsure(0.0301), unsure(-0.0301)),
-    contradicted(0.0304, -0.0304),
-)
-def test_claim_08(d, expected):
-    values = {OURS: 0.7 + over(d), SEPARATE: even(0.7)}
+@by_margin(0.03)
+def test_claim_08(gain, expected):
+    values = {OURS: 0.7 + over(gain), SEPARATE: even(0.7)}
     simple = found(8, rows(values, "48-simple"), rows({OURS: 0.1, SEPARATE: 0.9}, "48-hard"))
     assert (simple.verdict, simple.n) == (expected, 5)
     assert simple.ours.startswith("48-simple, one of the claim's two tasks: ")
@@ -534,15 +530,10 @@ def test_claim_14_without_all_sequences():
 
 
 @pytest.mark.parametrize("task", MNIST[:2])
-@cases(
-    "d",
-    supported(even(0.02), even(-0.02), unsure(-0.02)),
-    inconclusive(unsure(0.0201)),
-    contradicted(even(0.0201), even(-0.0201)),
-)
-def test_claim_15(task, d, expected):
-    gain = {t: even(0) for t in MNIST[:2]} | {task: d}
-    judged = found(15, *(rows({OURS: 0.5 + of, NO_CYCLE: even(0.5)}, t) for t, of in gain.items()))
+@by_margin(0.02)
+def test_claim_15(task, gain, expected):
+    gains = {t: even(0) for t in MNIST[:2]} | {task: over(gain)}
+    judged = found(15, *(rows({OURS: 0.5 + of, NO_CYCLE: even(0.5)}, t) for t, of in gains.items()))
     assert (judged.verdict, judged.n) == (expected, 5)
 
 

@@ -10,4 +10,5 @@ RULES = verdicts.rules_in(rules, rules_table2)
 
 def judge(scores, data):
     """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv."""
-    return verdicts.judge(published(PAPER)["claims"], RULES, scores, paper=PAPER, data=data)
+    paper = published(PAPER)
+    return verdicts.judge(paper["claims"], RULES, scores, paper=PAPER, data=data, healthy=paper["healthy"])

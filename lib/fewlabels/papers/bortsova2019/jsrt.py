@@ -23,9 +23,10 @@ from fewlabels.papers.bortsova2019.tables import METHODS, PAPER, STOP_GRADIENT, 
 from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
+from fewlabels.scores.scale import of_paper
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "jsrt"
 TABLE_2 = ("Baseline", "SemiTC", "SemiTC+")
@@ -126,6 +127,12 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return {"amplitude": config.amplitude[0]} | params.identity(config, run, LISTS)
+
+
+def scale(config):
+    """How far a config goes of the paper's 512 px and at most 5,000 steps of each of two stages."""
+    steps = config.steps_supervised + config.steps_finetune
+    return of_paper((steps, 10000), (config.width, 32), (config.size, 512))
 
 
 def notebooks(config):

@@ -21,8 +21,9 @@ from fewlabels.papers.chaitanya2019.tables import METHODS, PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
+from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "acdc"
 
@@ -107,6 +108,11 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
+
+
+def scale(config):
+    """How far a config goes of the paper's 224 px and 10,000 steps; width as in the release."""
+    return of_paper((config.steps, 10000), (config.width, 16), (config.size, acdc.GRID))
 
 
 def notebooks(config):

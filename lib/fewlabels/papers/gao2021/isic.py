@@ -20,8 +20,9 @@ from fewlabels.papers.gao2021.claims import judge
 from fewlabels.papers.gao2021.isic_tables import METHODS, PAPER, tables
 from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
 from fewlabels.paths import data_root
+from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "isic"
 
@@ -92,6 +93,11 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | ({"search_fold": config.folds[0]} if run.method == "RandAug" else {})
+
+
+def scale(config):
+    """How far a config goes of the paper's 224 px and 70 epochs, 17,500 steps of 32 images; G as wide as DCGAN's."""
+    return of_paper((config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16), (config.size, 224))
 
 
 def notebooks(config):

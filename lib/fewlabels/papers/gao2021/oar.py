@@ -5,6 +5,7 @@ Which networks are trained, and how one is.
 
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Annotated, Literal
 
 import torch
@@ -20,9 +21,10 @@ from fewlabels.papers.gao2021.claims import judge
 from fewlabels.papers.gao2021.oar_tables import METHODS, PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores import metrics
+from fewlabels.scores.scale import of_paper
 from fewlabels.scores.sliding import sliding_window
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "oar"
 
@@ -75,6 +77,12 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
+
+
+def scale(config):
+    """How far a config goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
+    patch = (prod(config.patch), 40 * 192 * 192)
+    return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch")
 
 
 def notebooks(config):

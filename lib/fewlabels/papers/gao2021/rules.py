@@ -9,10 +9,13 @@ import pandas as pd
 from fewlabels.models.backbones import PAPER
 from fewlabels.papers.gao2021.isic_tables import OTHERS
 from fewlabels.papers.gao2021.rules_oar import SINGLES
+from fewlabels.papers.gao2021.rules_times import ORGANS
 from fewlabels.scores.paired import (
     LEAST,
     above_each,
     absent,
+    clearest,
+    close,
     each,
     least_clear,
     mean,
@@ -20,17 +23,15 @@ from fewlabels.scores.paired import (
     paired,
     passes,
     signed,
+    some_pass,
     tested,
 )
-from fewlabels.scores.published import published_values
+from fewlabels.scores.published import margin, published_values
 from fewlabels.scores.statistics import DIGITS, greater
 from fewlabels.scores.verdicts import Verdict, verdict
 
-B1, B2, TIMED = "EfficientNet-B1", "EfficientNet-B2", "ResNet-50"
+B1, B2 = "EfficientNet-B1", "EfficientNet-B2"
 KINDS = ("affine", "deformation", "appearance")
-ORGANS = Verdict("not run", "a claim on skin lesions; these are scores of organs at risk")
-RATIOS = {"Comb": 2.07, "Fast AA": 2.83, "cGAN": 6.23, "RandAug": 12}  # published times, over no-aug's
-UNTIMED = "no sweep writes them (make bench, case I, times steps)"
 
 
 def _folds(scores, columns, among=None):
@@ -132,7 +133,7 @@ def gao_03(scores):
     gains = {backbone: {m: minus(bmca, m, "no-aug") for m in methods} for backbone, bmca in found.items()}
     d = [of for gain in gains.values() for of in gain.values()]
     supported = all(mean(of) > 0.02 and passes(of) for of in d)
-    contradicted = any(passes(-of) for of in d)
+    contradicted = some_pass(-of for of in d)
     ours = "; ".join(f"{b} " + ", ".join(f"{m} {tested(of)}" for m, of in gain.items()) for b, gain in gains.items())
     return Verdict(verdict(supported, contradicted), ours, len(pd.concat(found)), *least_clear(map(greater, d)))
 
@@ -145,8 +146,8 @@ def gao_04(scores):
     if len(both) < LEAST:
         return Verdict("not run", f"{len(both)} of {LEAST} folds with both {B1} and {B2}", len(both))
     d = minus(both, B2, B1)
-    judged = verdict(abs(mean(d)) <= 0.01, mean(d) > 0.01 and passes(d))
-    return Verdict(judged, f"no-aug: {each(both)}; difference {tested(d)}", len(d), *greater(d))
+    judged, *test = close([d], *margin("gao2021", "gao-04"))
+    return Verdict(judged, f"no-aug: {each(both)}; difference {tested(d)}", len(d), *test)
 
 
 def gao_05(scores):
@@ -163,11 +164,10 @@ def gao_06(scores):
     if lacking:
         return lacking
     d = {than: minus(bmca, "Affine", than) for than in SINGLES[1:]}
-    supported = all(mean(of) > 0 for of in d.values()) and any(map(passes, d.values()))
-    contradicted = any(passes(-of) for of in d.values())
+    supported = all(mean(of) > 0 for of in d.values()) and some_pass(d.values())
+    contradicted = some_pass(-of for of in d.values())
     ours = f"{first}{each(bmca)}; " + "; ".join(f"Affine - {than} {tested(of)}" for than, of in d.items())
-    name, p = min(map(greater, d.values()), key=lambda test: test[1])
-    return Verdict(verdict(supported, contradicted), ours, len(bmca), name, p)
+    return Verdict(verdict(supported, contradicted), ours, len(bmca), *clearest(d.values()))
 
 
 def gao_07(scores):
@@ -194,51 +194,6 @@ def _helps(scores, ablation):
     supported = all(mean(of) > 0 for of in gains.values()) and passes(d)
     ours = f"{first}{', '.join(f'{model} {signed(mean(of))}' for model, of in gains.items())}; {pooled}"
     return Verdict(verdict(supported, passes(-d)), ours, len(d), *greater(d))
-
-
-def _times(scores, methods):
-    """`({method: time over that of no-aug}, {method: parts in words}, None)`; or `(None, None, not run)`."""
-    if "backbone" not in scores:
-        return None, None, ORGANS
-    timed = scores[(scores["metric"] == "seconds_ratio") & (scores["backbone"] == TIMED)]
-    ratios = timed.groupby(["structure", "method"])["value"].median().dropna().round(DIGITS)
-    total = {method: ratios.get(("all", method)) for method in methods}
-    if none := ", ".join(method for method, ratio in total.items() if ratio is None):
-        why = f"no training times (seconds_ratio, {TIMED}, on a GPU) of {none}; {UNTIMED}"
-        return None, None, Verdict("not run", why)
-    parts = {}
-    for (part, method), ratio in ratios.items():
-        if part != "all":
-            parts.setdefault(method, []).append(f"{part} {ratio:.2f}")
-    return total, {method: f" ({', '.join(of)})" for method, of in parts.items()}, None
-
-
-def gao_10(scores):
-    times, _, lacking = _times(scores, SINGLES)
-    if lacking:
-        return lacking
-    slowest = max(times.values())
-    ours = f"{', '.join(f'{single} {time:.2f}' for single, time in times.items())} (published 1.57)"
-    ours += "; better than published" if slowest <= 1.5 else ""
-    return Verdict(verdict(slowest <= 1.65, slowest > 1.9), ours, len(times), "medians")
-
-
-def gao_11(scores):
-    times, _, lacking = _times(scores, ("Comb",))
-    if lacking:
-        return lacking
-    [time] = times.values()
-    return Verdict(verdict(time <= 2.2, time > 2.5), f"Comb {time:.2f} (published 2.07)", 1, "medians")
-
-
-def gao_12(scores):
-    times, parts, lacking = _times(scores, RATIOS)
-    if lacking:
-        return lacking
-    ours, *others = times.values()
-    supported = ours < others[0] < others[1] < others[2]
-    each_time = (f"{m} {time:.2f}{parts.get(m, '')}, published {RATIOS[m]}" for m, time in times.items())
-    return Verdict(verdict(supported, ours > min(others)), "; ".join(each_time), len(times), "medians")
 
 
 def _where(scores, rows):

@@ -22,8 +22,9 @@ from fewlabels.papers.tudelft2021.claims import judge
 from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS, of_curve, tables
 from fewlabels.paths import data_root
 from fewlabels.precision import Precision
+from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "cifar10"
 
@@ -123,6 +124,11 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
+
+
+def scale(config):
+    """How far a config goes of the report's 120 epochs: 3,840 steps of the labelled images, 45,960 of all."""
+    return of_paper((config.steps_supervised + config.steps_semi, 3840 + 45960), (config.width, 1))
 
 
 def notebooks(config):

@@ -15,11 +15,11 @@ MODES = ("corrected", "legacy")
 
 def judge(scores, data):
     """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv; `data` says in which mode."""
-    claims = published(PAPER)["claims"]
-    of_mode = {mode: {claim: partial(rule, mode=mode) for claim, rule in RULES.items()} for mode in MODES}
-    judged = [
-        verdicts.judge(claims, of_mode[mode], scores, paper=PAPER, data=f"{data}, {mode}")
-        for mode in MODES
-        if (scores["mode"] == mode).any()
-    ]
+    paper, judged = published(PAPER), []
+    for mode in MODES:
+        if (scores["mode"] == mode).any():
+            claims = [claim | {"at": claim.get("at", {}) | {"mode": [mode]}} for claim in paper["claims"]]
+            rules = {claim: partial(rule, mode=mode) for claim, rule in RULES.items()}
+            options = {"paper": PAPER, "data": f"{data}, {mode}", "healthy": paper["healthy"]}
+            judged.append(verdicts.judge(claims, rules, scores, **options))
     return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame(columns=verdicts.COLUMNS)

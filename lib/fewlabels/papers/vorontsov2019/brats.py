@@ -19,8 +19,9 @@ from fewlabels.papers.vorontsov2019.claims import judge
 from fewlabels.papers.vorontsov2019.rows import Run, Settings, build
 from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
+from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "brats"
 
@@ -55,6 +56,11 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
+
+
+def scale(config):
+    """How far a config goes of the paper's half-slices of 240 x 120 and 500 epochs, 300,000 steps (`paper.yaml`)."""
+    return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240))
 
 
 def notebooks(config):

@@ -20,8 +20,9 @@ from fewlabels.papers.vorontsov2019.rows import ABLATIONS, METHODS, Run, Setting
 from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores import metrics
+from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "tables"]
+__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
 NAME = "mnist"
 
@@ -74,6 +75,11 @@ def grid(config):
 def identity(config, run):
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
+
+
+def scale(config):
+    """How far a config goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
+    return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32))
 
 
 def notebooks(config):

@@ -28,8 +28,20 @@ from fewlabels.papers.vorontsov2019.rules_pictures import (
     on_brats,
     seeds,
 )
-from fewlabels.scores.paired import LEAST, each, least_clear, mean, minus, passes, signed, tested
-from fewlabels.scores.published import published_values
+from fewlabels.scores.paired import (
+    LEAST,
+    close,
+    each,
+    holm_tests,
+    least_clear,
+    mean,
+    minus,
+    passes,
+    signed,
+    some_pass,
+    tested,
+)
+from fewlabels.scores.published import margin, published_values
 from fewlabels.scores.statistics import DIGITS, greater
 from fewlabels.scores.verdicts import Verdict, verdict
 
@@ -52,14 +64,9 @@ def _above(scores, task, pairs):
     if lacking:
         return lacking
     d = {f"{better} - {than}": minus(dice, better, than) for better, than in pairs}
-    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
+    judged = verdict(all(map(passes, d.values())), some_pass(-of for of in d.values()))
     ours = f"{each(dice)}; " + "; ".join(f"{what} {tested(of)}" for what, of in d.items())
     return Verdict(judged, ours, len(dice), *least_clear(map(greater, d.values())))
-
-
-def _beyond(d, most):
-    """Are the differences further than `most` from 0, on one side, by TEST?"""
-    return any(passes((side - most).round(DIGITS)) for side in (d, -d))
 
 
 def vorontsov_01(scores):
@@ -112,9 +119,9 @@ def vorontsov_08(scores):
     if lacking:
         return lacking
     d = minus(dice, PROPOSED, SEPARATE)
-    judged = verdict(abs(mean(d)) <= 0.03, _beyond(d, 0.03))
+    judged, *test = close([d], *margin("vorontsov2019", "vorontsov-08"))
     ours = f"{task}, one of the claim's two tasks: {each(dice)}; difference {tested(d)}"
-    found = Verdict(judged, ours, len(d), "means")
+    found = Verdict(judged, ours, len(d), *test)
     return comparable(scores, found) if task == BRATS else found
 
 
@@ -124,8 +131,9 @@ def vorontsov_09(scores):
         return lacking
     d = {skip: minus(dice, PROPOSED, TABLE_1B[skip]) for skip in ("Concat", "Sum")}
     supported = all(mean(of) >= -0.005 for of in d.values())
-    contradicted = any(mean(of) < -0.005 and passes(-of) for of in d.values())
-    better = " and ".join(skip for skip, of in d.items() if passes(of)) or "neither"
+    below, above = (holm_tests(sign * of for of in d.values()) for sign in (-1, 1))
+    contradicted = any(mean(of) < -0.005 and p < 0.05 for of, (_, p) in zip(d.values(), below))
+    better = " and ".join(s for (s, of), (_, p) in zip(d.items(), above) if mean(of) > 0 and p < 0.05) or "neither"
     ours = f"{each(dice)}; " + ", ".join(f"Compress - {skip} {tested(of)}" for skip, of in d.items())
     return Verdict(verdict(supported, contradicted), f"{ours}; better by test than {better}", len(dice), "means")
 
@@ -151,9 +159,9 @@ def vorontsov_15(scores):
         if lacking:
             return lacking
         d[task] = minus(dice, PROPOSED, NO_CYCLE)
-    judged = verdict(all(abs(mean(of)) <= 0.02 for of in d.values()), any(_beyond(of, 0.02) for of in d.values()))
+    judged, *test = close(d.values(), *margin("vorontsov2019", "vorontsov-15"))
     ours = "with - without cycle: " + ", ".join(f"{task} {tested(of)}" for task, of in d.items())
-    return Verdict(judged, ours, min(map(len, d.values())), "means")
+    return Verdict(judged, ours, min(map(len, d.values())), *test)
 
 
 def vorontsov_17(scores):
@@ -172,7 +180,7 @@ def vorontsov_17(scores):
         parts.append(f"{task} digits 0-8 over {SEG} {tested(d[task])}, beside it {', '.join(beside)}")
     if not d:
         return max(least, key=lambda lacking: lacking.n)
-    judged = verdict(all(map(passes, d.values())), any(passes(-of) for of in d.values()))
+    judged = verdict(all(map(passes, d.values())), some_pass(-of for of in d.values()))
     partial = f"partial, {len(d)} of {len(MNIST)} tasks: " if len(d) < len(MNIST) else ""
     ours = f"{partial}{'; '.join(parts)}"
     return Verdict(judged, ours, min(map(len, d.values())), *least_clear(map(greater, d.values())))

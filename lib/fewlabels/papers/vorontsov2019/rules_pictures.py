@@ -10,7 +10,7 @@ import pandas as pd
 
 from fewlabels.papers.vorontsov2019.rows import ABLATIONS, METHODS
 from fewlabels.papers.vorontsov2019.tables import SKIP_ROWS, TASKS
-from fewlabels.scores.paired import LEAST, absent, mean, minus, paired, passes, tested
+from fewlabels.scores.paired import LEAST, absent, mean, minus, paired, passes, some_pass, tested
 from fewlabels.scores.statistics import DIGITS, greater
 from fewlabels.scores.verdicts import Verdict, verdict
 
@@ -90,7 +90,7 @@ def vorontsov_12(scores):
     d = [less, *(of.round(DIGITS) for of in others)]
     supported = all(mean(of) > 0 for of in d) and passes(less)
     ours = f"{_means(runs, metrics)}; removed, {SIMPLE} - {HARD} {tested(less)}"
-    return Verdict(verdict(supported, any(passes(-of) for of in d)), ours, len(runs), *greater(less))
+    return Verdict(verdict(supported, some_pass(-of for of in d)), ours, len(runs), *greater(less))
 
 
 def vorontsov_13(scores):
@@ -120,7 +120,7 @@ def vorontsov_14(scores):
             decide[sequence] = (before / 2 - after).round(DIGITS)
     ours, d = f"contrast {', '.join(parts)}", decide.values()
     if "t2" in decide:
-        judged = verdict(all(mean(of) > 0 for of in d), any(passes(-of) for of in d))
+        judged = verdict(all(mean(of) > 0 for of in d), some_pass(-of for of in d))
     else:
         judged, ours = "inconclusive", f"without T2: {ours}"
     return comparable(scores, Verdict(judged, ours, min(map(len, d)), "means"))

@@ -1,0 +1,117 @@
+"""What a claim compares with must be within bounds that its paper's file states."""
+
+import pandas as pd
+import pytest
+from helpers import refused
+
+from fewlabels.scores.verdicts import Verdict, judge
+
+COLUMNS = "method labels seed subject structure metric value".split()
+WHY = {"why": "chance", "since": "2026-11-29"}
+FLOOR = {"rows": ["Baseline"], "metric": "dice", "at least": 0.5} | WHY
+NEAR = {"rows": ["Other"], "metric": "dice", "at least": -0.1, "of": "Baseline"} | WHY
+
+AHEAD = Verdict("supported", "0.3 ahead", 2, "test", 0.01)
+
+
+def frame(baseline, other, labels=5, metric="dice"):
+    """Two seeds of two rows, two subjects each; their means are the numbers given."""
+    return pd.DataFrame(
+        [
+            (method, labels, seed, subject, "all", metric, value + shift)
+            for method, value in (("Baseline", baseline), ("Other", other), ("Ours", 0.01))
+            for seed, subject, shift in ((0, "a", -0.2), (0, "b", 0.1), (1, "a", 0.2), (1, "b", -0.1))
+        ],
+        columns=COLUMNS,
+    )
+
+
+def judged(scores, compares, healthy=(FLOOR, NEAR), found=AHEAD, **more):
+    claim = {"id": "x-01", "statement": "S", "published": {}, "compares": compares} | more
+    [row] = judge([claim], {"x-01": lambda s: found}, scores, paper="x", data="d", healthy=healthy).to_dict("records")
+    return row
+
+
+def test_within_bounds_the_verdict_stands():
+    row = judged(frame(0.5, 0.4), ["Baseline", "Other"])
+    assert (row["verdict"], row["ours"], row["p"]) == ("supported", "0.3 ahead", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "says"),
+    [
+        (0.49, 0.6, "comparator out of range: Baseline 0.49, expected at least 0.5; 0.3 ahead"),
+        (0.8, 0.69, "comparator out of range: Other 0.69, expected at least 0.7; 0.3 ahead"),
+    ],
+)
+def test_out_of_range_nothing_is_judged_and_the_evidence_stays(baseline, other, says):
+    row = judged(frame(baseline, other), ["Baseline", "Other"])
+    assert (row["verdict"], row["ours"], row["n"], row["test"], row["p"]) == ("not run", says, 2, "", None)
+
+
+def test_only_the_rows_that_a_claim_compares_with_count():
+    bad = frame(0.1, 0.0)
+    assert judged(bad, [])["verdict"] == "supported"
+    assert judged(bad, ["Other"])["verdict"] == "supported"  # it is within 0.1 of Baseline, which is not compared with
+    assert judged(bad[bad["method"] != "Baseline"], ["Baseline"])["verdict"] == "supported"  # rules say what is missing
+
+
+def test_an_upper_bound():
+    bound = {"rows": ["Baseline"], "metric": "dice", "at most": 0.3} | WHY
+    assert judged(frame(0.3, 0), ["Baseline"], [bound])["verdict"] == "supported"
+    assert "expected at most 0.3" in judged(frame(0.31, 0), ["Baseline"], [bound])["ours"]
+
+
+def test_without_the_row_that_bounds_it_nothing_is_known_to_be_healthy():
+    scores = frame(0.5, 0.9)
+    row = judged(scores[scores["method"] != "Baseline"], ["Other"])
+    assert row["verdict"] == "not run"
+    assert "Other 0.9, expected at least nan" in row["ours"]
+
+
+def test_a_claim_says_where_and_a_bound_may_hold_at_each_place():
+    scores = pd.concat([frame(0.9, 0.85, labels=100), frame(0.6, 0.2, labels=5)])
+    each = NEAR | {"each": ["labels"]}
+    assert judged(scores, ["Other"], [each], at={"labels": ["100"]})["verdict"] == "supported"  # "100" may be a number
+    row = judged(scores, ["Other"], [each])
+    assert row["ours"].startswith("comparator out of range: Other, labels 5 0.2, expected at least 0.5")
+    at_100 = NEAR | {"at": {"labels": [100]}}
+    assert judged(scores, ["Other"], [at_100])["verdict"] == "supported"
+
+
+def test_what_was_not_run_stays_so():
+    found = Verdict("not run", "too few", 1)
+    assert judged(frame(0, 0), ["Baseline"], found=found)["ours"] == "too few"
+
+
+def test_a_bound_is_of_the_metric_that_the_runs_have():
+    """One paper's rows of two data sets: each has its own bounds."""
+    skin = {"rows": ["Baseline"], "metric": "bmca", "at least": 0.15} | WHY
+    assert judged(frame(0.2, 0, metric="bmca"), ["Baseline"], [FLOOR, skin])["verdict"] == "supported"
+    assert judged(frame(0.2, 0), ["Baseline"], [FLOOR, skin])["verdict"] == "not run"
+
+
+# ---- what is refused ----
+
+
+def test_a_compared_row_without_a_bound():
+    refused(
+        lambda: judged(frame(1, 1), ["Baseline", "Third"]), "x/published.yaml: x-01: compares: Third", "a bound of it"
+    )
+    refused(
+        lambda: judged(frame(1, 1, metric="iou"), ["Baseline"]), "x-01: compares: Baseline", "of what its runs have"
+    )
+
+
+def test_a_claim_that_does_not_say_what_it_compares_with():
+    refused(lambda: judged(frame(1, 1), None), "x/published.yaml: x-01: compares: expected a list of rows, found None")
+
+
+@pytest.mark.parametrize("key", ["why", "since", "metric", "at least"])
+def test_a_bound_without_a_part(key):
+    broken = {name: value for name, value in FLOOR.items() if name != key}
+    refused(lambda: judged(frame(1, 1), ["Baseline"], [broken]), "x/published.yaml: healthy", "at least")
+
+
+def test_a_bound_with_an_unknown_key():
+    refused(lambda: judged(frame(1, 1), ["Baseline"], [FLOOR | {"atleast": 1}]), "healthy", "atleast")
