@@ -73,8 +73,7 @@ class Run:
 
     @property
     def id(self):
-        method = self.method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
-        return f"{method}_{self.backbone}_fold={self.fold}_seed={self.seed}"
+        return f"{gao_rows.in_a_file_name(self.method)}_{self.backbone}_fold={self.fold}_seed={self.seed}"
 
 
 def grid(config):

@@ -48,6 +48,10 @@ def kinds(method):
     return GENERATORS.get(parts(method)[0], ())
 
 
+def in_a_file_name(method):
+    return method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
+
+
 class Settings(BaseModel):
     """What both experiments have in their Config."""
 
