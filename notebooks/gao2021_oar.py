@@ -60,6 +60,7 @@ generator_width = 1  # channels at full size of G; 16 after DCGAN
 discriminator_width = 2  # channels of the first layer of D; DCGAN has 64
 lam = 1.0  # lambda, of L_GAN, Eq. 5
 gamma = 0.1  # of L_reg, Eq. 5
+regulariser = "mean_square"  # ||.|| of L_reg, Eq. 6 to 8; or "norm", as printed
 max_displacement = 1.0  # of G_D, in half sides; 1.0 is tanh as it is
 max_appearance = 1.0  # of G_I, in 1000 HU; the same
 saturating = False  # G minimises log(1 - D) as written, not -log D

@@ -114,8 +114,10 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         "cGAN": trainer.cgan,
         "RandAug": trainer.rand_augment,
         "Fast AA": trainer.fast_autoaugment,
+        gao_rows.RANDOM: trainer.random,
     }
-    method, history, *found = stages.get(name, trainer.adversarial)(run.id)
+    stage = stages.get(run.method) or stages.get(name, trainer.adversarial)
+    method, history, *found = stage(run.id)
     return trainer, method, history, found[0] if found else {}
 
 
