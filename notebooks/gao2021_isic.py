@@ -45,8 +45,8 @@ from fewlabels import plots
 from fewlabels.augment import policies
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole, write_text
+from fewlabels.papers.gao2021 import figures, isic_rows
 from fewlabels.papers.gao2021 import isic as experiment
-from fewlabels.papers.gao2021 import isic_rows
 from fewlabels.papers.gao2021 import overhead as isic_overhead
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.papers.gao2021.isic_training import split_of
@@ -187,7 +187,7 @@ for run in experiment.grid(config):
     if record and run.method in gao_rows.OURS and (run.fold, run.seed) == (config.folds[0], config.seeds[0]):
         histories[run.method] = record["history"]
 if histories:
-    figure = plots.challenge(histories, title)
+    figure = figures.challenge(histories, title)
     with whole(folder / "figure_challenge.png") as temporary:
         figure.savefig(temporary, format="png")
 

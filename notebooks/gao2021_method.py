@@ -43,7 +43,7 @@ from fewlabels.engine import params
 from fewlabels.engine.training import Batches, Shuffled
 from fewlabels.methods.adversarial import differences, in_pixels, mean_square
 from fewlabels.models.auxbn import AuxiliaryBatchNorm
-from fewlabels.papers.gao2021 import challenge, isic_rows
+from fewlabels.papers.gao2021 import challenge, figures, isic_rows
 from fewlabels.papers.gao2021 import isic as experiment
 from fewlabels.papers.gao2021.isic_training import split_of
 from fewlabels.paths import CHECKOUT
@@ -177,7 +177,7 @@ titles = [f"{kind}: x" if i == 0 else f"step {history[i - 1]['step']}" for kind 
 figure = plots.pictures(rgb(pictures), titles=titles, columns=snapshots + 1)
 
 # %%
-figure = plots.challenge({"Comb": history})
+figure = figures.challenge({"Comb": history})
 
 # %% [markdown]
 # ## Where
