@@ -68,6 +68,7 @@ generator_width = 2  # channels at full size of G; 16 after DCGAN
 discriminator_width = 4  # channels of the first layer of D; DCGAN has 64
 lam = 1.0  # lambda, of L_GAN, Eq. 5
 gamma = 0.1  # of L_reg, Eq. 5
+regulariser = "mean_square"  # ||.|| of L_reg, Eq. 6 to 8; or "norm", as printed
 max_displacement = 1.0  # of G_D, in half sides; 1.0 is tanh as it is
 max_appearance = 1.0  # of G_I, of the images' 0 to 1; the same
 saturating = False  # G minimises log(1 - D) as written, not -log D
@@ -124,11 +125,11 @@ figure = plots.pictures(
 # | code | none published | this |
 # | image size, normalisation | not said | `size`, square; ImageNet's mean and sd inside T |
 # | weights | not said | from scratch, or a local file in `weights` |
-# | imbalance of the classes | not said | plain cross-entropy, or `class_weights` |
+# | imbalance of the classes | not said | plain cross-entropy, or `class_weights`; the row `no-aug (class weights)` has them |
 # | folds | five | stratified by class, no lesion in two |
 # | optimisers | not said | Adam; T's rate falls to 0 along half a cosine |
 # | widths of G and D | 6, 4 and 4 convolutions; "similar to DCGAN" | DCGAN's halving from `generator_width` |
-# | norms of Eq. 6 to 8 | \|\|.\|\|<sub>2</sub> | means of squares; Eq. 6 in half sides, Eq. 7 in pixels a pixel |
+# | norms of Eq. 6 to 8 | \|\|.\|\|<sub>2</sub> | `regulariser`: that norm of each image, or means of squares; Eq. 6 in half sides, Eq. 7 in pixels a pixel |
 # | range of G_D and G_I | tanh: half an image, the whole of the greys | the same; `max_displacement`, `max_appearance` bound it |
 # | batch of a single model | not said | half clean, half augmented |
 # | RandAugment's choice of N, M | 12 trainings | points of `rand_augment`, judged by a quarter of the training lesions |

@@ -41,7 +41,7 @@ import torch.nn.functional as F
 from fewlabels import plots
 from fewlabels.engine import params
 from fewlabels.engine.training import Batches, Shuffled
-from fewlabels.methods.adversarial import in_pixels, roughness
+from fewlabels.methods.adversarial import differences, in_pixels, mean_square
 from fewlabels.models.auxbn import AuxiliaryBatchNorm
 from fewlabels.papers.gao2021 import challenge, figures, isic_rows
 from fewlabels.papers.gao2021 import isic as experiment
@@ -146,7 +146,7 @@ norms[["L_adv", "lambda L_GAN", "gamma L_reg"]].style.set_uuid("norms").format(p
 rows = []
 for bound in (1.0, 0.1):
     u = in_pixels(torch.full((1, 2, config.size, config.size), bound))
-    rows.append({"bound": bound, "G_D: furthest, px": float(u.max()), "G_D: gamma L_reg": config.gamma * float(roughness(u)),
+    rows.append({"bound": bound, "G_D: furthest, px": float(u.max()), "G_D: gamma L_reg": config.gamma * float(mean_square(*differences(u))),
                  "G_I: furthest, of 0 to 1": bound, "G_I: gamma L_reg": config.gamma * bound**2})  # fmt: skip
 pd.DataFrame(rows).set_index("bound").style.set_uuid("loopholes").format(precision=3).format_index(precision=1)
 

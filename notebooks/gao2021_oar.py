@@ -38,7 +38,6 @@ from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.augment.nnunet import settings
-from fewlabels.data import oar
 from fewlabels.engine import report, sweep
 from fewlabels.files import whole
 from fewlabels.papers.gao2021 import oar as experiment
@@ -50,15 +49,18 @@ profile = "smoke"  # names the result folder: the parameter file's own name; of 
 data = "phantom"  # "oar" for the real CTs below FEWLABELS_DATA
 spacing = [8.0, 8.0, 8.0]  # of the grid all patients are put on, mm (z, y, x)
 grid = [24, 32, 32]  # its size in voxels
-patch = [16, 32, 32]  # of a training batch, and the sliding window
+patch = [16, 24, 24]  # of a training batch, and the sliding window
 methods = ["Baseline", "nnUNet Full", "Affine", "Comb"]  # rows of the table
 seeds = [0]  # repeats
 width = 2  # channels of the first level of the ResUNet
 levels = 3  # of the ResUNet
+nnunet = "v1"  # what nnUNet Full and Reduce do: nnU-Net v1's own values, or batchgenerators' "class defaults"
+validation = 0  # so many training patients are scored in place of the test patients (probes)
 generator_width = 1  # channels at full size of G; 16 after DCGAN
 discriminator_width = 2  # channels of the first layer of D; DCGAN has 64
 lam = 1.0  # lambda, of L_GAN, Eq. 5
 gamma = 0.1  # of L_reg, Eq. 5
+regulariser = "mean_square"  # ||.|| of L_reg, Eq. 6 to 8; or "norm", as printed
 max_displacement = 1.0  # of G_D, in half sides; 1.0 is tanh as it is
 max_appearance = 1.0  # of G_I, in 1000 HU; the same
 saturating = False  # G minimises log(1 - D) as written, not -log D
@@ -78,12 +80,13 @@ config = experiment.Config(**{name: globals()[name] for name in experiment.Confi
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
 real = config.data != "phantom"  # pictures of real images stay out of git
-split = oar.splits(cohort)
+split = experiment.split_of(config, cohort)
+scored = split.validation or split.test
 present = cohort.meta["present"]
 counts = {
     name: {"patients": len(ids), "all organs": int(present[cohort.index(ids), 0].sum())}
     | dict(zip(cohort.classes[1:], present[cohort.index(ids), 1:].sum(0).tolist(), strict=True))
-    for name, ids in (("training", split.labelled), ("test", split.test))
+    for name, ids in (("training", split.labelled), ("scored", scored))
 }
 display(Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']})."))
 pd.DataFrame(counts).T.style.set_uuid("parts").set_caption("patients in whom an organ was delineated")
@@ -125,14 +128,14 @@ for axis in (0, 2):
 # | random crop | yes | any place in any volume |
 # | labels of deformed patches | "applied to x and y simultaneously" | nearest voxel, no gradient: G challenges T by images |
 # | batch | not said | four parts need `batch_size` 4 or more |
-# | nnU-Net's augmentation | batchgenerators' defaults | the same, printed below; on larger patches, then cropped |
+# | nnU-Net's augmentation | "default parameters defined in the library" | nnU-Net v1's own, printed below; on larger patches, then cropped. `nnUNet (class defaults)`: those of batchgenerators' classes |
 # | cGAN in 3-D | "extended to 3D" | Chaitanya et al. 2019 with the task's gradient; D as ours |
 # | inference, model selection | not said | windows half a patch apart, averaged; the last network |
 #
 # nnU-Net's operators and their ranges, for the verdict on `Full` against `Reduce` (which has no gamma):
 
 # %%
-for operator, values in settings(full=True).items():
+for operator, values in settings(full=True, policy=config.nnunet).items():
     print(operator, {k: v for k, v in values.items() if not callable(v)})
 
 # %% [markdown]
@@ -147,7 +150,8 @@ corners = [[(n - p) // 2 for n, p in zip(config.grid, config.patch, strict=True)
 x = experiment.crops(cohort.images, index, corners, config.patch)
 t = oar_rows.targets_of(experiment.crops(cohort.labels, index, corners, config.patch), present[index])
 rows = {"as they are": (x, t)}
-rows["nnUNet Full"] = oar_rows.reduce_to(tuple(config.patch), True)(x, t)
+unit = oar_rows.grey_unit(cohort.images, cohort.labels)
+rows["nnUNet Full"] = oar_rows.reduce_to(config, "nnUNet Full", unit)(x, t)
 fresh = oar_rows.adversarial(config, "Comb", oar_rows.target(config, len(cohort.classes), "cpu"), "cpu")
 with torch.no_grad():
     for G in fresh.G:
@@ -210,7 +214,7 @@ if "Comb" in networks:
         figure.savefig(temporary, format="png")
 
 # %%
-patient = split.test[0]
+patient = scored[0]
 [place] = cohort.index([patient])
 shown = {"truth": cohort.labels[place]}
 k = int((shown["truth"] > 0).sum((1, 2)).argmax())

@@ -33,48 +33,83 @@ def of_coordinates(size, n=20, scale=1e4):
     return scale * index.expand(n, *index.shape), scale
 
 
-def with_scipy(images, labels, crop, full):
-    """What the library's code comes to, from the same draws of its two generators."""
-    dims, out, out_labels = len(crop), [], []
+RANGES = {  # alpha, sigma, angle, scale; chances of these three, of gamma and of noise
+    "class defaults": ((0, 1000), (10, 13), (0, 2 * math.pi), (0.75, 1.25), 1, 1, 1),
+    "v1": ((0, 900), (9, 13), (-math.pi / 12, math.pi / 12), (0.85, 1.25), 0.2, 0.3, 0.1),
+}
+
+
+def with_scipy(images, labels, crop, full, policy="class defaults"):
+    """What the library's code comes to, from the same draws of its two generators; and how often each was drawn."""
+    v1 = policy == "v1"
+    alphas, sigmas, angles, (least, most), chance, chance_gamma, chance_noise = RANGES[policy]
+    dims, out, out_labels, drawn = len(crop), [], [], dict.fromkeys(("elastic", "turn", "scale", "gamma", "noise"), 0)
+
+    def draw(what, chance):
+        applied = np.random.uniform() < chance
+        drawn[what] += applied
+        return applied
+
+    def on_either_side_of_1(least, most):
+        return np.random.uniform(least, 1) if np.random.random() < 0.5 else np.random.uniform(1, most)
+
     for image, label in zip(images, labels):
         at = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in crop), indexing="ij"))
-        np.random.uniform()  # whether to deform: always
-        alpha, sigma = np.random.uniform(0, 1000), np.random.uniform(10, 13)
-        noises = [np.random.random(crop) * 2 - 1 for _ in crop]
-        at = at + [alpha * ndimage.gaussian_filter(noise, sigma, mode="constant") for noise in noises]
-        np.random.uniform()  # whether to rotate, and about each axis
-        turned = np.eye(dims)
-        for axis in range(3 if dims == 3 else 1):
-            np.random.uniform()
-            angle = np.random.uniform(0, 2 * math.pi)
-            c, s = math.cos(angle), math.sin(angle)
-            others = [i for i in range(dims) if dims == 2 or i != axis]
-            sign = -1 if axis == 1 else 1  # right-handed: the second axis turns the third to the first
-            about = np.eye(dims)
-            about[np.ix_(others, others)] = [[c, -sign * s], [sign * s, c]]
-            turned = turned @ about
-        at = np.einsum("i...,ij->j...", at, turned)
-        np.random.uniform()  # whether to scale
-        smaller = np.random.random() < 0.5
-        at = at * (np.random.uniform(0.75, 1) if smaller else np.random.uniform(1, 1.25))
+        before = sum(drawn.values())
+        if draw("elastic", chance):
+            alpha, sigma = np.random.uniform(*alphas), np.random.uniform(*sigmas)
+            noises = [np.random.random(crop) * 2 - 1 for _ in crop]
+            at = at + [alpha * ndimage.gaussian_filter(noise, sigma, mode="constant") for noise in noises]
+        if draw("turn", chance):
+            turned = np.eye(dims)
+            for axis in range(3 if dims == 3 else 1):
+                np.random.uniform()  # whether about this axis: always
+                angle = np.random.uniform(*angles)
+                c, s = math.cos(angle), math.sin(angle)
+                others = [i for i in range(dims) if dims == 2 or i != axis]
+                sign = -1 if axis == 1 else 1  # right-handed: the second axis turns the third to the first
+                about = np.eye(dims)
+                about[np.ix_(others, others)] = [[c, -sign * s], [sign * s, c]]
+                turned = turned @ about
+            at = np.einsum("i...,ij->j...", at, turned)
+        if draw("scale", chance):
+            at = at * on_either_side_of_1(least, most)
+        if sum(drawn.values()) == before:
+            middle = tuple(slice((n - c) // 2, (n - c) // 2 + c) for n, c in zip(label.shape, crop))
+            out.append(image[(slice(None), *middle)])
+            out_labels.append(label[middle])
+            continue
         at = at + np.reshape([n / 2 - 0.5 for n in label.shape], (-1, *[1] * dims))
-        out.append([ndimage.map_coordinates(channel.astype(float), at, order=3, mode="nearest") for channel in image])
-        out_labels.append(ndimage.map_coordinates(label, at, order=0, mode="constant", cval=0))
+        mode = "constant" if v1 else "nearest"
+        out.append([ndimage.map_coordinates(channel.astype(float), at, order=3, mode=mode) for channel in image])
+        if v1:
+            shares = [ndimage.map_coordinates((label == c).astype(float), at, order=1, cval=0) for c in range(5)]
+            out_labels.append(np.argmax(shares, 0))
+        else:
+            out_labels.append(ndimage.map_coordinates(label, at, order=0, mode="constant", cval=0))
     out = np.array(out, np.float32)
-    if full:
-        for i, image in enumerate(out):
-            np.random.uniform()
-            smaller = np.random.random() < 0.5
-            gamma = np.random.uniform(0.5, 1) if smaller else np.random.uniform(1, 2)
-            low, span = image.min(), np.ptp(image)
-            out[i] = ((image - low) / span) ** gamma * span + low
-    for image in out:
-        np.random.uniform()
-        sd = random.uniform(0, 0.1)
-        for channel in image:
-            np.random.uniform()
-            channel += np.random.normal(0, sd, channel.shape)
-    return out, np.array(out_labels)
+
+    def gammas():
+        for image in out:
+            if draw("gamma", chance_gamma):
+                for one in image if v1 else [image]:
+                    gamma = on_either_side_of_1(*((0.7, 1.5) if v1 else (0.5, 2)))
+                    low, span, mean, sd = one.min(), np.ptp(one), one.mean(), one.std()
+                    one[...] = ((one - low) / span) ** gamma * span + low
+                    if v1:
+                        one[...] = (one - one.mean()) / one.std() * sd + mean
+
+    def noises():
+        for image in out:
+            if draw("noise", chance_noise):
+                sd = random.uniform(0, 0.1)
+                for channel in image:
+                    np.random.uniform()
+                    channel += np.random.normal(0, sd, channel.shape)
+
+    for step in ([noises] if v1 else []) + ([gammas] if full else []) + ([] if v1 else [noises]):
+        step()
+    return out, np.array(out_labels), drawn
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +132,38 @@ def test_it_is_what_scipy_makes_of_the_same_draws(size, smaller, full):
     seed = int(torch.randint(2**32, ()))
     np.random.seed(seed)
     random.seed(seed)
-    expected, expected_labels = with_scipy(x.numpy(), y.numpy(), crop, full)
+    expected, expected_labels, _ = with_scipy(x.numpy(), y.numpy(), crop, full)
     assert np.abs(found.numpy() - expected).max() < 1e-4
     assert np.array_equal(labels.numpy(), expected_labels)
+
+
+@pytest.mark.parametrize("smaller", [0, 5])
+@pytest.mark.parametrize("full", [True, False])
+def test_v1_is_what_scipy_makes_of_the_same_draws_in_nnunets_units(smaller, full):
+    size = (12, 17, 15)
+    x, y = patches(size, n=40)
+    crop, unit = tuple(n - smaller for n in size), (0.4, 0.25)
+    found, labels = seeded(x, y, full, crop, "v1", unit, seed=3)
+    torch.manual_seed(3)
+    seed = int(torch.randint(2**32, ()))
+    np.random.seed(seed)
+    random.seed(seed)
+    mean, sd = unit
+    expected, expected_labels, drawn = with_scipy(((x - mean) / sd).numpy(), y.numpy(), crop, full, "v1")
+    assert np.abs((found.numpy() - mean) / sd - expected).max() < 1e-3
+    assert (labels.numpy() == expected_labels).mean() > 0.999  # shares that are equal but for rounding
+    assert all(0 < count < 20 for name, count in drawn.items() if full or name != "gamma")  # of 40: none is always on
+    middle = x[(..., *(slice((n - c) // 2, (n - c) // 2 + c) for n, c in zip(size, crop)))]
+    assert 8 < ((found - middle).abs().flatten(1).amax(1) < 1e-6).sum() < 32  # about half is left as it is
+
+
+def test_noise_of_v1_is_in_units_of_the_labelled_voxels():
+    """A tenth of the patches, with up to a tenth of the unit's sd, whatever the grey values."""
+    x = torch.full((600, 1, 8, 9, 10), 0.7)
+    moved, _ = seeded(x, torch.zeros(600, 8, 9, 10, dtype=torch.long), False, None, "v1", (0.7, 0.25))
+    sd = moved.flatten(1).std(1).numpy()
+    assert 35 < (sd > 1e-4).sum() < 90
+    assert 0.02 < sd.max() < 0.026
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -195,6 +259,19 @@ def test_what_it_does_is_said():
     }
     assert settings() == full
     assert list(settings()) == list(full)
+    turn = (-math.radians(15), math.radians(15))
+    v1 = {  # default_3D_augmentation_params of nnU-Net v1, and the noise of its moreDA
+        "SpatialTransform": spatial | {
+            "alpha": (0, 900), "sigma": (9, 13), "p_el_per_sample": 0.2, "p_rot_per_sample": 0.2, "scale": (0.85, 1.25),
+            "p_scale_per_sample": 0.2, "border_mode_data": "constant", "order_seg": 1,
+        } | dict.fromkeys(("angle_x", "angle_y", "angle_z"), pytest.approx(turn)),
+        "GaussianNoiseTransform": noise | {"p_per_sample": 0.1},
+        "GammaTransform": gamma | {"gamma_range": (0.7, 1.5), "per_channel": True, "retain_stats": True}
+        | {"p_per_sample": 0.3},
+    }  # fmt: skip
+    assert settings(policy="v1") == v1
+    assert list(settings(policy="v1")) == list(v1)
+    assert "GammaTransform" not in settings(full=False, policy="v1")
     assert settings(full=False) == {name: full[name] for name in ("SpatialTransform", "GaussianNoiseTransform")}
 
 
@@ -256,3 +333,9 @@ def test_types_and_sizes(dtype):
 def test_what_does_not_fit_is_refused_in_one_line(shape, labels, crop, said):
     with pytest.raises(ValueError, match=said):
         nnunet(torch.zeros(shape), torch.zeros(labels, dtype=torch.long), crop=crop)
+
+
+@pytest.mark.parametrize(("policy", "size"), [("v2", (8, 9, 9)), ("v1", (8, 9))])
+def test_a_policy_that_is_none_or_not_for_2d_is_refused_in_one_line(policy, size):
+    with pytest.raises(ValueError, match=rf"policy: .*found '{policy}' in {len(size)}-D"):
+        nnunet(*patches(size), policy=policy)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fewlabels import warps
-from fewlabels.bench import abilities, cases, peers, report, timing, training
+from fewlabels.bench import abilities, cases, peers, report, timing, training, volumes
 from fewlabels.bench.__main__ import main
 from fewlabels.bench.timing import COLUMNS, MEASURED, NOT_INSTALLED, NOT_RUN, Different, Pair
+from fewlabels.models.layers import Conv3d
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,13 @@ def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
     pace = 4_000 / float(of_step["peer_ms"])
     assert images == pytest.approx(pace, abs=0.5 + 0.001 * pace)  # a whole number
     assert float(of_step["ratio"]) > 1
+
+
+def test_one_small_volume_is_timed_before_and_after(speed):
+    rows = speed[speed["case"].str.startswith("conv3d N=1")]
+    assert list(rows["peer"]) == ["torch's Conv3d"] * 3
+    assert (rows["device"] == "cpu").all()
+    assert volumes.as_torch_has_it(Conv3d(1, 1, 3)).__class__ is torch.nn.Conv3d
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewlabels.methods.adversarial import RegularisedAdversarial, Reversed, in_pixels, roughness
+from fewlabels.methods.adversarial import RegularisedAdversarial, Reversed, differences, in_pixels, mean_square, norm
 from fewlabels.models.auxbn import with_auxiliary
 from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.generators import AugmentationGenerator
@@ -219,13 +219,52 @@ def test_pixels_of_half_sides():
     assert in_pixels(g)[0, 1].unique().tolist() == [4.0]
 
 
+def roughness(u):
+    return mean_square(*differences(u))
+
+
 def test_roughness_by_hand():
     u = torch.zeros(1, 2, 3, 4)
     u[0, 0] = torch.arange(4.0)  # one pixel a pixel along the columns, in one of two components
     assert roughness(u) == pytest.approx((0 + 0.5) / 2)
+    assert norm(*differences(u)) == pytest.approx(3.0)  # the root of nine differences of one
     v = torch.rand(2, 3, 4, 5, 6)
-    by_hand = sum(((v.roll(-1, a) - v).narrow(a, 0, v.shape[a] - 1) ** 2).mean() for a in (2, 3, 4)) / 3
+    squares = [((v.roll(-1, a) - v).narrow(a, 0, v.shape[a] - 1) ** 2) for a in (2, 3, 4)]
+    by_hand = sum(d.mean() for d in squares) / 3
     assert roughness(v) == pytest.approx(float(by_hand), rel=1e-5)
+    of_images = sum(d.flatten(1).sum(1) for d in squares).sqrt()
+    assert norm(*differences(v)) == pytest.approx(float(of_images.mean()), rel=1e-5)
+
+
+def test_the_norm_as_printed_has_one_pull_at_any_strength_and_none_at_0():
+    """The mean square lets small ones go free: its slope falls with them."""
+    g = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    slopes = {}
+    for name, size_of in (("norm", norm), ("mean square", mean_square)):
+        for scale in (1.0, 0.001, 0.0):
+            x = (scale * g).requires_grad_()
+            [slope] = torch.autograd.grad(size_of(x), x)
+            slopes[name, scale] = float(slope.flatten(1).norm(dim=1).mean())
+    assert slopes["norm", 1.0] == pytest.approx(1 / 3, rel=1e-5)  # a mean over three images
+    assert slopes["norm", 0.001] == pytest.approx(slopes["norm", 1.0], rel=1e-4)
+    assert slopes["mean square", 0.001] == pytest.approx(0.001 * slopes["mean square", 1.0], rel=1e-3)
+    assert slopes["norm", 0.0] == slopes["mean square", 0.0] == 0
+
+
+def test_the_regulariser_of_a_step_is_the_one_that_was_asked_for():
+    data, losses = batch(), {}
+    for regulariser in ("mean_square", "norm"):
+        m = method(regulariser=regulariser, rate=0.0)
+        torch.manual_seed(7)
+        losses[regulariser] = m.training_step(data)
+    torch.manual_seed(7)
+    m.network.train()
+    for G, x in zip(m.G, data["images"].chunk(4)[1:], strict=True):
+        g = G(x, torch.randn(len(x), 128))
+        parts = differences(in_pixels(g)) if G.kind == "deformation" else [g]
+        for regulariser, size_of in (("mean_square", mean_square), ("norm", norm)):
+            found = losses[regulariser][f"reg_{G.kind}"]
+            assert found == pytest.approx(float(size_of(*parts)), rel=1e-4)
 
 
 def test_a_stretch_is_as_rough_at_any_resolution():
@@ -292,7 +331,7 @@ def test_predictions_use_the_main_norms_only():
     m.training_step(batch())
     x = torch.rand(5, 3, 16, 16)
     p = m.predict(x)
-    for norm in m.T[1].auxiliary:
-        norm.running_mean += 100
+    for auxiliary in m.T[1].auxiliary:
+        auxiliary.running_mean += 100
     assert torch.equal(m.predict(x), p)
     assert torch.allclose(p.sum(1), torch.ones(5))

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from fewlabels.bench import peers, precision, training, translation
+from fewlabels.bench import peers, precision, training, translation, volumes
 from fewlabels.bench.peers import BOTH, EDGE, FORWARD, IMAGE
 from fewlabels.bench.timing import Different, Pair, importable
 from fewlabels.warps import control_to_dense, operator, random_control, reference, warp
@@ -47,6 +47,7 @@ def pairs(quick=False):
         cases += [*training.of_classifier(device, quick, queued), training.of_generator(device, quick, queued)]
         cases += training.of_adversarial(device, quick, queued)
         cases += translation.pairs(device, quick, queued) + precision.pairs(device, quick, queued)
+    cases += volumes.pairs(quick)
     return cases
 
 

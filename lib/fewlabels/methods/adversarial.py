@@ -10,10 +10,12 @@ appearance. They play two games at once, with the network T of the task and with
 
 A batch is one part clean images and one part for each generator; T has norms of its own for each (`models.auxbn`).
 
-Choices, as no code was ever published. ||.|| is the mean of squares: of displacements in fractions of half a side
-(Eq. 6), of differences between neighbouring pixels in pixels (Eq. 7), of intensities (Eq. 8); none depends on the size
-of the image. G minimises -log D (`saturating=True`: log(1 - D), Eq. 4). D has augmented and real images in one batch of
-its norms: apart, a change that all augmented images share would be taken out by the norms before D sees it.
+Choices, as no code was ever published. ||.|| is of displacements in fractions of half a side (Eq. 6), of differences
+between neighbouring pixels in pixels (Eq. 7), of intensities (Eq. 8): either their Euclidean norm in each image, as
+printed, which grows with the number of pixels and has the same pull however small they are; or their mean square, which
+depends on no size, and lets small ones go free. G minimises -log D (`saturating=True`: log(1 - D), Eq. 4). D has
+augmented and real images in one batch of its norms: apart, a change that all augmented images share would be taken out
+by the norms before D sees it.
 """
 
 import torch
@@ -48,25 +50,29 @@ class RegularisedAdversarial(Resumable):
                   Without gradient: G is to challenge T by its images, not by their labels
     lam, gamma    lambda and gamma of Eq. 5
     saturating    G minimises log(1 - D) as in Eq. 4
+    regulariser   ||.|| of Eq. 6-8: "norm" or "mean_square"
     """
 
     def __init__(
-        self, T, G, D, task_loss, optimisers, move_targets=None, lam=1.0, gamma=0.1, saturating=False
+        self, T, G, D, task_loss, optimisers, move_targets=None, lam=1.0, gamma=0.1, saturating=False,
+        regulariser="mean_square",
     ):  # fmt: skip
         self.T, self.G, self.D = T, nn.ModuleList(G), D
         self.network = nn.ModuleDict({"T": T, "G": self.G} | ({"D": D} if D is not None else {}))
         self.task_loss, self.optimisers, self.move_targets = task_loss, optimisers, move_targets
         self.lam, self.gamma, self.saturating = lam, gamma, saturating
+        self.size_of = {"norm": norm, "mean_square": mean_square}[regulariser]
 
     def augment(self, G, x, y):
         """x_hat = G(z, x) (+) x, its targets, R(G(z, x)) of Eq. 3, and G(z, x) itself."""
         g = G(x, torch.randn(len(x), G.Z, device=x.device))
         if G.kind == "appearance":
-            return x + g, y, g.square().mean(), g
+            return x + g, y, self.size_of(g), g
         u = in_pixels(g)
         if self.move_targets is not None:
             y = self.move_targets(y, u.detach())
-        return warp(x, u, mode="border"), y, g.square().mean() if G.kind == "affine" else roughness(u), g
+        reg = self.size_of(g) if G.kind == "affine" else self.size_of(*differences(u))
+        return warp(x, u, mode="border"), y, reg, g
 
     def training_step(self, batch):
         """One iteration of Algorithm 1 on x_1, `images` `(B, C, *size)` with targets `labels`, and x_2, `real`.
@@ -115,9 +121,19 @@ def in_pixels(g):
     return g * g.new_tensor(half).reshape(-1, *[1] * len(half))
 
 
-def roughness(u):
-    """Mean square of the differences between neighbours in a field `(N, D, *size)`, over all axes: of Eq. 7.
+def differences(u):
+    """Those between neighbours in a field `(N, D, *size)`, a tensor an axis: grad G_D of Eq. 7.
 
     Blind to a shift of all pixels.
     """
-    return sum(u.diff(dim=axis).square().mean() for axis in range(2, u.ndim)) / (u.ndim - 2)
+    return [u.diff(dim=axis) for axis in range(2, u.ndim)]
+
+
+def mean_square(*parts):
+    """Of all values of each part `(N, ...)`; the mean over parts."""
+    return sum(part.square().mean() for part in parts) / len(parts)
+
+
+def norm(*parts):
+    """The Euclidean norm of all values of an image in all parts `(N, ...)`; the mean over images. No slope at 0."""
+    return torch.linalg.vector_norm(torch.cat([part.flatten(1) for part in parts], dim=1), dim=1).mean()

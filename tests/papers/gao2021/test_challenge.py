@@ -29,6 +29,28 @@ def test_random_ones_have_the_same_rms_and_are_random(kind, size):
         assert float(one.diff(n=2, dim=-1).abs().max()) < 1e-5
 
 
+def test_random_transforms_follow_the_strength_of_a_training_and_go_on_from_a_state():
+    history = [{"step": 4, "rms_affine": 0.2}, {"step": 6, "rms_affine": 0.1}]
+    rms = challenge.rms_of(history, "affine", 8)
+    assert rms.tolist() == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.15, 0.1, 0.1, 0.1])  # from 0; after the end, the last
+    x, z = torch.rand(3, 2, 12, 16), torch.randn(3, 0)
+    for kind, channels in (("affine", 2), ("deformation", 2), ("appearance", 2)):
+        G = challenge.RandomTransforms(kind, rms)
+        assert not list(G.parameters())
+        found = [G(x, z) for _ in range(3)]
+        assert all(g.shape == (3, channels, 12, 16) for g in found)
+        each = [float(challenge.rms(g).mean()) for g in found]
+        assert each == pytest.approx([0.05, 0.1, 0.15], rel=1e-4)
+        assert not torch.allclose(found[0][0] / 0.05, found[1][0] / 0.1, atol=1e-3)
+        other = challenge.RandomTransforms(kind, rms)
+        other.load_state_dict(G.state_dict())
+        assert float(challenge.rms(other(x, z)).mean()) == pytest.approx(0.2, rel=1e-4)
+        G.eval()
+        assert [float(challenge.rms(G(x, z)).mean()) for _ in range(2)] == pytest.approx([0.2, 0.2], rel=1e-4)  # stands
+    volumes = challenge.RandomTransforms("deformation", rms)(torch.rand(2, 1, 6, 8, 10), torch.randn(2, 0))
+    assert volumes.shape == (2, 3, 6, 8, 10)
+
+
 def test_hardness_is_the_loss_in_inference_mode():
     torch.manual_seed(0)
     T = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7))

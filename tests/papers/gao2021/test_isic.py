@@ -14,10 +14,12 @@ from fewlabels.augment import policies
 from fewlabels.engine import params, sweep
 from fewlabels.engine.training import Shuffled, Stopped, seed_of
 from fewlabels.errors import BadInput
+from fewlabels.methods.adversarial import RegularisedAdversarial
 from fewlabels.papers.gao2021 import isic as experiment
 from fewlabels.papers.gao2021 import isic_rows as rows
 from fewlabels.papers.gao2021 import overhead as isic_overhead
 from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.papers.gao2021.challenge import RandomTransforms, rms
 from fewlabels.papers.gao2021.isic import Run
 from fewlabels.papers.gao2021.isic_tables import METHODS, tables
 from fewlabels.papers.gao2021.isic_training import Trainer, split_of
@@ -86,8 +88,10 @@ def test_a_weights_file_that_is_missing_is_named(cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", ["no-aug", "RandAug", "Fast AA", "cGAN", "Affine", "Comb", "Comb (w/o discriminator)"]
-)
+    "method",
+    ["no-aug", "RandAug", "Fast AA", "cGAN", "Affine", "Comb", "Comb (w/o discriminator)", "Comb (random)",
+     "no-aug (class weights)"],
+)  # fmt: skip
 def test_a_run_twice_is_the_same_and_its_scores_are_sklearns(method, cohort, tmp_path):
     config, run = tiny(rand_augment=[[1, 5], [2, 10]] if method == "RandAug" else [[2, 10]]), Run(method, SMALL, 1, 0)
     first = experiment.run(config, run, cohort, tmp_path / "a")
@@ -100,6 +104,7 @@ def test_a_run_twice_is_the_same_and_its_scores_are_sklearns(method, cohort, tmp
     assert first["confusion"] == confusion_matrix(truth, predicted, labels=range(7)).tolist()
     assert first["overall"]["accuracy"] == pytest.approx(float((predicted == truth).float().mean()))
     assert len(first["history"]) == 2
+    assert first["history"][-1]["step"] == config.steps  # all rows alike, however they were searched
 
 
 def test_a_run_stopped_and_resumed_ends_in_the_same_bits(cohort, tmp_path):
@@ -147,12 +152,53 @@ def test_class_weights():
     by_hand = torch.tensor([10 / (7 * 6), 10 / (7 * 2), 10 / (7 * 2), *[10 / 7] * 4])
     assert torch.allclose(inverse(logits, y), F.cross_entropy(logits, y, weight=by_hand))
     assert rows.loss_of(tiny(), labels) is F.cross_entropy
+    row = rows.loss_of(tiny(), labels, "no-aug (class weights)")
+    assert torch.allclose(row(logits, y), F.cross_entropy(logits, y, weight=by_hand))
+
+
+def test_the_row_with_class_weights_trains_with_them(cohort, tmp_path):
+    config = tiny()
+    row, weighted = Run("no-aug (class weights)", SMALL, 0, 0), tiny(class_weights="inverse")
+    found = experiment.run(config, row, cohort, tmp_path / "a")["history"]
+    assert found == experiment.run(weighted, Run("no-aug", SMALL, 0, 0), cohort, tmp_path / "b")["history"]
+    assert found != experiment.run(config, Run("no-aug", SMALL, 0, 0), cohort, tmp_path / "c")["history"]
+
+
+def test_comb_random_has_combs_strength_and_parts_and_its_stage_is_comb(cohort, tmp_path, monkeypatch):
+    config, seen = tiny(), []
+    forward = RandomTransforms.forward
+
+    def spy(self, x, z):
+        g = forward(self, x, z)
+        seen.append((self.kind, len(x), float(rms(g).mean())))
+        return g
+
+    monkeypatch.setattr(RandomTransforms, "forward", spy)
+    found = experiment.run(config, Run("Comb (random)", SMALL, 0, 0), cohort, tmp_path)
+    monkeypatch.setattr(RegularisedAdversarial, "training_step", None)  # Comb is there already
+    comb = experiment.run(config, Run("Comb", SMALL, 0, 0), cohort, tmp_path)["history"]
+    assert not any(key.startswith("harder") for key in found["overall"])
+    for kind in gao_rows.GENERATORS["Comb"]:
+        of_kind = [(n, value) for k, n, value in seen if k == kind]
+        assert [n for n, _ in of_kind] == [config.batch_size // 4] * config.steps
+        middle, last = (entry[f"rms_{kind}"] for entry in comb)
+        expected = [middle / 2, middle, (middle + last) / 2, last]
+        assert [value for _, value in of_kind] == pytest.approx(expected, rel=1e-3)
+
+
+def test_comb_random_stopped_and_resumed_ends_in_the_same_bits(cohort, tmp_path):
+    config, run = tiny(), Run("Comb (random)", SMALL, 0, 0)
+    through = experiment.run(config, run, cohort, tmp_path / "through")
+    for _ in range(4):  # Comb's two epochs, then its own
+        with pytest.raises(Stopped):
+            experiment.run(config, run, cohort, tmp_path / "halted", stop=lambda: True)
+    assert experiment.run(config, run, cohort, tmp_path / "halted") == through
 
 
 # ---- nothing is chosen by what is tested (the claim "needs no validation data") ----
 
 
-@pytest.mark.parametrize("method", METHODS[:8])
+@pytest.mark.parametrize("method", METHODS[:10])
 def test_no_image_of_the_tested_fold_is_ever_trained_or_chosen_by(method, cohort, tmp_path):
     """The images of the tested fold, replaced by NaN, change no weight; where one was read, the loss would be NaN."""
     config, run = tiny(rand_augment=[[1, 5], [2, 10]]), Run(method, SMALL, 0, 0)
@@ -233,6 +279,10 @@ def test_cells_of_figure_3():
     assert "**0.650" in text
     assert "Data: x." in text
     assert "Fast AA" not in text  # has no row
+    beside = scores_of(values | {("Comb (random)", SMALL, 1, 0): 0.2, ("no-aug (class weights)", SMALL, 1, 0): 0.3})
+    again = tables(tiny(folds=[0, 1]), beside)
+    pd.testing.assert_frame_equal(again["figure3_right"][0], found["figure3_right"][0])
+    assert again["figure3_left"][0].set_index(["row", "column"]).loc[("Comb (random)", SMALL), "ours_mean"] == 0.2
     text = tables(tiny(folds=[0]), scores_of(values | {("Fast AA", SMALL, 0, 0): 0.5}))["figure3_left"][1]("Data: x.")
     assert "Fast AA: 3 trials." in text
 

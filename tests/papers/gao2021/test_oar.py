@@ -39,7 +39,10 @@ def cohort():
         ({"batch_size": 4}, "batch_size: expected 8 or more for patches of"),
         ({"patch": [16, 32]}, "patch: .*at least 3 items"),
         ({"patch": [64, 32, 32]}, "patch: expected none of its sides above the grid's"),
-        ({"patch": [16, 30, 32]}, r"patch: expected multiples of \[1, 4, 4\] for 3 levels"),
+        ({"patch": [16, 22, 24]}, r"patch: expected multiples of \[1, 4, 4\] for 3 levels"),
+        ({"patch": [16, 24, 28]}, r"patch: expected none of its sides above \[19, 25, 25\], the grid's .* / 1.25"),
+        ({"nnunet": "v2"}, "nnunet: .*found 'v2'"),
+        ({"validation": -1}, "validation: .*found -1"),
         ({"spacing": [8.0, 0.0, 8.0]}, "spacing.1: .*greater than 0, found 0.0"),
         ({"grid": [24, -1, 32]}, "grid.1: .*greater than 0, found -1"),
         ({"methods": ["nnUNet"]}, "methods.0: .*found 'nnUNet'"),
@@ -53,8 +56,9 @@ def test_bad_parameters_are_refused_in_one_line(changes, message):
 
 def test_the_grid():
     runs = experiment.grid(tiny(methods=list(METHODS), seeds=[0, 3]))
-    assert len(runs) == 16
-    assert len({run.id for run in runs}) == 16
+    assert len(runs) == 18
+    assert len({run.id for run in runs}) == 18
+    assert Run("nnUNet (class defaults)", 0).id == "nnUNet_class_defaults_seed=0"
     assert Run("nnUNet Full", 3).id == "nnUNet_Full_seed=3"
 
 
@@ -102,15 +106,55 @@ def test_what_is_unknown_has_no_loss():
 def test_nnunet_leaves_unknown_organs_unknown_and_crops(cohort):
     pytest.importorskip("batchgenerators")
     config = tiny()
+    unit = rows.grey_unit(cohort.images, cohort.labels)
     larger = [min(int(rows.MARGIN * p), n) for p, n in zip(config.patch, config.grid, strict=True)]
     index, corners = torch.tensor([0, 1]), [[0, 0, 0]] * 2
     present = torch.ones(2, len(cohort.classes), dtype=torch.bool)
     present[1, [0, 3]] = False
     t = rows.targets_of(experiment.crops(cohort.labels, index, corners, larger), present)
     torch.manual_seed(0)
-    x, moved = rows.reduce_to(tuple(config.patch), True)(experiment.crops(cohort.images, index, corners, larger), t)
+    x, moved = rows.reduce_to(config, "nnUNet Full", unit)(experiment.crops(cohort.images, index, corners, larger), t)
     assert x.shape[2:] == moved.shape[2:] == tuple(config.patch)
     assert torch.equal(rows.present_in(moved), present)
+
+
+def test_which_augmentation_a_row_has(cohort, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rows, "nnunet", lambda x, labels, **options: asked.append(options) or (x, labels))
+    x, t = torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 2, 4, 4, 4)
+    as_before = {"full": True, "crop": (16, 24, 24), "policy": "class defaults"}
+    v1 = {"full": True, "crop": (16, 24, 24), "policy": "v1", "unit": (0.1, 0.2)}
+    for nnunet, full in (("class defaults", as_before), ("v1", v1)):
+        for method in ("nnUNet Full", "nnUNet Reduce", "nnUNet (class defaults)"):
+            rows.reduce_to(tiny(nnunet=nnunet), method, (0.1, 0.2))(x, t)
+        assert asked[-3:] == [full, full | {"full": False}, as_before]
+
+
+def test_runs_of_the_class_defaults_are_not_those_of_v1():
+    run = Run("nnUNet Full", 0)
+    before, now = (experiment.identity(tiny(nnunet=name), run) for name in ("class defaults", "v1"))
+    assert "nnunet" not in before  # a stored run stays valid
+    assert now == before | {"nnunet": "v1"}
+
+
+def test_the_units_are_of_labelled_voxels(cohort):
+    grey = cohort.images.numpy()[:, 0][cohort.labels.numpy() > 0]
+    assert rows.grey_unit(cohort.images, cohort.labels) == pytest.approx((grey.mean(), grey.std(ddof=1)), rel=1e-4)
+
+
+def test_a_probe_scores_training_patients_that_train_nothing(cohort, tmp_path):
+    config, run = tiny(validation=2), Run("Baseline", 0)
+    official, split = oar.splits(cohort), experiment.split_of(config, cohort)
+    assert split.labelled + split.validation == official.labelled
+    assert len(split.validation) == 2
+    images = cohort.images.clone()
+    images[cohort.index(split.validation + official.test)] = torch.nan
+    found = experiment.run(config, run, cohort, tmp_path / "a")
+    assert found["subjects"] == list(split.validation)
+    spoiled = experiment.train(config, run, replace(cohort, images=images), tmp_path / "b")[1]
+    assert spoiled == found["history"]
+    with pytest.raises(BadInput, match="^validation: expected fewer than the"):
+        experiment.split_of(tiny(validation=len(official.labelled)), cohort)
 
 
 @pytest.mark.parametrize("method", METHODS)

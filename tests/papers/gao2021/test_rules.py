@@ -765,22 +765,36 @@ def test_claim_16_says_the_operators(segmented):
     from fewlabels.augment.nnunet import settings
 
     ours = found(16, segmented).ours
-    full, reduced = settings(), settings(full=False)
-    spatial, noise = full["SpatialTransform"], full["GaussianNoiseTransform"]
-    assert [*full] == ["SpatialTransform", "GammaTransform", "GaussianNoiseTransform"]
-    assert {name: full[name] for name in reduced} == reduced
-    assert set(full) - set(reduced) == {"GammaTransform"}
-    assert all(spatial[f"do_{what}"] for what in ("elastic_deform", "rotation", "scale"))
-    assert all(value == 1 for of in full.values() for name, value in of.items() if name.endswith("per_sample"))
-    assert all(spatial[f"angle_{axis}"] == (0, 2 * np.pi) for axis in "xyz")
+    said = {}
+    for policy in ("v1", "class defaults"):
+        full, reduced = settings(policy=policy), settings(full=False, policy=policy)
+        assert {name: full[name] for name in reduced} == reduced
+        assert set(full) - set(reduced) == {"GammaTransform"}
+        assert set(reduced) == {"SpatialTransform", "GaussianNoiseTransform"}
+        assert all(full["SpatialTransform"][f"do_{what}"] for what in ("elastic_deform", "rotation", "scale"))
+        said[policy] = full["SpatialTransform"], full["GaussianNoiseTransform"], full["GammaTransform"]
 
     def to(numbers):
         return " to ".join(f"{number:g}" for number in numbers)
 
+    def chance(values, of=""):
+        return f"({values[f'p_{of}per_sample']:g})"
+
+    spatial, noise, gamma = said["v1"]
+    assert np.degrees([spatial[f"angle_{axis}"] for axis in "xyz"]) == pytest.approx(np.array([[-15, 15]] * 3))
+    v1 = (
+        f"elastic of alpha {to(spatial['alpha'])} and sigma {to(spatial['sigma'])} {chance(spatial, 'el_')}, "
+        f"rotation by up to 15 degrees {chance(spatial, 'rot_')}, scale {to(spatial['scale'])} "
+        f"{chance(spatial, 'scale_')}, noise of sd {to(noise['noise_variance'])} of labelled voxels' {chance(noise)}, "
+        f"Full also gamma {to(gamma['gamma_range'])} {chance(gamma)}"
+    )
+    spatial, noise, gamma = said["class defaults"]
+    assert all(value == 1 for of in (spatial, noise, gamma) for name, value in of.items() if "per_sample" in name)
+    assert all(spatial[f"angle_{axis}"] == (0, 2 * np.pi) for axis in "xyz")
     assert ours.endswith(
-        f". Full and Reduce: elastic (alpha {to(spatial['alpha'])}, sigma {to(spatial['sigma'])}), "
-        f"rotation by any angle, scale {to(spatial['scale'])}, noise of sd {to(noise['noise_variance'])}, "
-        f"each in every patch; Full also gamma {to(full['GammaTransform']['gamma_range'])}"
+        f". Full and Reduce, nnunet v1: {v1}; class defaults: elastic (alpha {to(spatial['alpha'])}, sigma "
+        f"{to(spatial['sigma'])}), rotation by any angle, scale {to(spatial['scale'])}, noise of sd "
+        f"{to(noise['noise_variance'])}, each in every patch, Full also gamma {to(gamma['gamma_range'])}"
     )
 
 

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
+from torch import nn
 
 from fewlabels.errors import BadInput
 from fewlabels.methods.adversarial import in_pixels
@@ -29,6 +31,34 @@ def random_like(g, kind):
             control = torch.randn(n, c, *control.shape[2:], device=g.device)
         drawn = control_to_dense(control, size)
     return drawn * rms(g) / rms(drawn)
+
+
+class RandomTransforms(nn.Module):
+    """In a generator's place: `random_like` ones of a kind, without weights, whose RMS follows that of a training.
+
+    rms  `(steps,)`: in training mode one a call, then the last
+    """
+
+    Z = 0
+
+    def __init__(self, kind, rms):
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("rms", torch.as_tensor(rms, dtype=torch.float32))
+        self.register_buffer("step", torch.tensor(0))
+
+    def forward(self, x, z):
+        now = self.rms[self.step.clamp(max=len(self.rms) - 1)]
+        self.step += self.training
+        channels = x.shape[1] if self.kind == "appearance" else x.ndim - 2
+        return random_like(now.expand(len(x), channels, *x.shape[2:]), self.kind)
+
+
+def rms_of(history, kind, steps):
+    """The RMS of a generator at every step of its training `(steps,)`, from `rms_...` of `hardness` at the ends of its
+    epochs: linear between them, from 0, as it starts at no augmentation."""
+    at, values = ([0, *(entry[key] for entry in history)] for key in ("step", f"rms_{kind}"))
+    return np.interp(np.arange(1, steps + 1), at, values)
 
 
 def applied(x, g, kind):

@@ -74,8 +74,7 @@ class Run:
 
     @property
     def id(self):
-        method = self.method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
-        return f"{method}_{self.backbone}_fold={self.fold}_seed={self.seed}"
+        return f"{gao_rows.in_a_file_name(self.method)}_{self.backbone}_fold={self.fold}_seed={self.seed}"
 
 
 def grid(config):
@@ -121,8 +120,10 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         "cGAN": trainer.cgan,
         "RandAug": trainer.rand_augment,
         "Fast AA": trainer.fast_autoaugment,
+        gao_rows.RANDOM: trainer.random,
     }
-    method, history, *found = stages.get(name, trainer.adversarial)(run.id)
+    stage = stages.get(run.method) or stages.get(name, trainer.adversarial)
+    method, history, *found = stage(run.id)
     return trainer, method, history, found[0] if found else {}
 
 

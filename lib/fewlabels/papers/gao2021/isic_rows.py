@@ -11,6 +11,7 @@ from fewlabels.models.discriminators import Discriminator
 from fewlabels.papers.gao2021 import rows as gao_rows
 
 CLASSES = 7
+WEIGHTED = "no-aug (class weights)"  # a row of ours
 
 
 def target(config, backbone, device):
@@ -29,6 +30,11 @@ def adversarial(config, backbone, method, loss, device):
     return gao_rows.adversarial(method, T, config.optimiser, size, 3, loss, device, **config.adversarial)
 
 
+def random(config, backbone, rms, loss, device):
+    T = target(config, backbone, device)
+    return gao_rows.random(T, config.optimiser, rms, loss)
+
+
 def cgan_generator(config, backbone, kind, loss, device):
     size, T = (config.size,) * 2, target(config, backbone, device)
     D = Discriminator(size, 3, config.cgan_width, norm_momentum=0.1)
@@ -44,9 +50,9 @@ def keep(y, u):
     return y
 
 
-def loss_of(config, labels):
-    """Cross-entropy; `class_weights: inverse` weighs a class by its inverse frequency in `labels`."""
-    if config.class_weights == "none":
+def loss_of(config, labels, method="no-aug"):
+    """Cross-entropy; `class_weights: inverse`, or that row, weighs a class by its inverse frequency in `labels`."""
+    if config.class_weights == "none" and method != WEIGHTED:
         return F.cross_entropy
     counts = torch.bincount(labels, minlength=CLASSES).clamp(min=1)
     return partial(F.cross_entropy, weight=len(labels) / (CLASSES * counts.float()))

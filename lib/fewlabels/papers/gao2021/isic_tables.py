@@ -1,12 +1,14 @@
 """What the scores of `papers.gao2021.isic` say, in the layout of Gao et al. 2021, Figure 3."""
 
-from fewlabels.papers.gao2021.rows import ABLATIONS, OURS
+from fewlabels.papers.gao2021.isic_rows import WEIGHTED
+from fewlabels.papers.gao2021.rows import ABLATIONS, OURS, RANDOM
 from fewlabels.scores.published import published_values
 from fewlabels.scores.tables import beside_paper, markdown, summarise
 
 PAPER = "gao2021"
 OTHERS = ("no-aug", "RandAug", "Fast AA", "cGAN")
-METHODS = (*OTHERS, *OURS, *(f"{model} ({ablation})" for model in OURS for ablation in ABLATIONS))
+BESIDE = (WEIGHTED, RANDOM)  # rows that the paper does not have
+METHODS = (*OTHERS, *OURS, *BESIDE, *(f"{model} ({ablation})" for model in OURS for ablation in ABLATIONS))
 
 
 def tables(config, scores):
@@ -16,9 +18,10 @@ def tables(config, scores):
         "Figure 3 of Gao et al. 2021: balanced accuracy (BMCA, mean recall of seven classes) of held-out folds, mean "
         "± sd over runs (folds and repeats). {} "
     )
-    runs = bmca[bmca["method"].isin((*OTHERS, *OURS))].groupby(["method", "backbone", "fold", "seed"])["value"].mean()
+    rows = (*OTHERS, *OURS, *BESIDE)
+    runs = bmca[bmca["method"].isin(rows)].groupby(["method", "backbone", "fold", "seed"])["value"].mean()
     values = published_values(PAPER, "Figure 3 left (BMCA)")
-    left = beside_paper(summarise(runs, column="backbone"), values, (*OTHERS, *OURS), config.backbones)
+    left = beside_paper(summarise(runs, column="backbone"), values, rows, config.backbones)
     left_title = title.format(
         "Left: the paper has a bar chart without numbers but for Comb with EfficientNet-B2. "
         + of_search(config, {*left["row"]})
@@ -26,8 +29,9 @@ def tables(config, scores):
 
     parts = bmca["method"].str.extract(r"^(?P<row>\w+)(?: \((?P<column>.+)\))?$")
     ablated = bmca.assign(row=parts["row"], column=parts["column"].fillna("with both"))
+    ablated = ablated[ablated["row"].isin(OURS) & ablated["column"].isin((*ABLATIONS, "with both"))]
     pairs = ablated[["row", "backbone", "fold", "seed"]].apply(tuple, axis=1)
-    ablated = ablated[ablated["row"].isin(OURS) & pairs.isin(pairs[ablated["column"] != "with both"])]
+    ablated = ablated[pairs.isin(pairs[ablated["column"] != "with both"])]
     runs = ablated.groupby(["row", "column", "fold", "seed"])["value"].mean()
     values = published_values(PAPER, "Figure 3 right (BMCA, EfficientNet-B2)")
     columns = [*ABLATIONS, "with both"]

@@ -45,9 +45,10 @@ class Trainer:
             chosen = {"images": self.images[i], "labels": self.labels[i]}
             return chosen if j is None else chosen | {"real": self.images[j]}
 
+        loss = rows.loss_of(config, self.labels[pool], self.run.method)
         samplers = [Shuffled(pool, n) for n in ([config.batch_size, real] if real else [config.batch_size])]
         return self.stages(
-            name, lambda: build(rows.loss_of(config, self.labels[pool])), Batches(batch, *samplers), look,
+            name, lambda: build(loss), Batches(batch, *samplers), look,
             seed=seed_of(self.run.seed, self.run.fold, self.run.backbone),
             steps=steps, every=-(-steps // config.epochs), keep="last",
         )  # fmt: skip
@@ -63,6 +64,17 @@ class Trainer:
 
         build = lambda loss: rows.adversarial(config, run.backbone, run.method, loss, self.device)  # noqa: E731
         return self.stage(name, build, look=look, real=config.batch_size * n // (n + 1))
+
+    def random(self, name):
+        """Comb, if it is not there yet, then T on random transformations of the RMS that Comb's generators had."""
+        config, run = self.config, self.run
+        comb = Trainer(
+            config, replace(run, method="Comb"), self.cohort, self.folder, self.device, self.stages.report,
+            self.stages.stop,
+        )  # fmt: skip
+        _, trained = comb.adversarial(comb.run.id)
+        rms = {kind: challenge.rms_of(trained, kind, config.steps) for kind in gao_rows.kinds("Comb")}
+        return self.stage(name, lambda loss: rows.random(config, run.backbone, rms, loss, self.device))
 
     def cgan(self, name):
         """cGAN: two generators trained one after the other, then T on what they make."""

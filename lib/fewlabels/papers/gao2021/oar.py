@@ -3,7 +3,7 @@
 Which networks are trained, and how one is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Annotated, Literal
@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 
+from fewlabels.augment.nnunet import POLICIES
 from fewlabels.data import oar
 from fewlabels.engine import params
-from fewlabels.engine.params import Count, Rate, check_grid
+from fewlabels.engine.params import Count, Natural, Rate, check_grid
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
+from fewlabels.errors import BadInput
 from fewlabels.papers.gao2021 import oar_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.papers.gao2021.claims import judge
@@ -43,12 +45,18 @@ class Config(gao_rows.Settings):
     methods: list[Literal[METHODS]]
     width: Count  # channels of the first level of the ResUNet
     levels: Count
+    nnunet: Literal[POLICIES] = "class defaults"  # what nnUNet Full and Reduce do
+    validation: Natural = 0  # so many training patients are scored in place of the test patients, and train nothing
 
     @model_validator(mode="after")
     def _fits_together(self):
         check_grid(self, LISTS)
         if any(p > n for p, n in zip(self.patch, self.grid, strict=True)):
             raise ValueError(f"patch: expected none of its sides above the grid's {self.grid}, found {self.patch}")
+        most = [int(n / rows.MARGIN) for n in self.grid]
+        if self.nnunet == "v1" and any(p > m for p, m in zip(self.patch, most, strict=True)):
+            why = f"the grid's {self.grid} / {rows.MARGIN}, which nnU-Net's augmentation needs"
+            raise ValueError(f"patch: expected none of its sides above {most}, {why}, found {self.patch}")
         multiples = (2 ** max(self.levels - 3, 0), *[2 ** (self.levels - 1)] * 2)
         if any(p % m for p, m in zip(self.patch, multiples, strict=True)):
             raise ValueError(
@@ -66,7 +74,7 @@ class Run:
 
     @property
     def id(self):
-        return f"{self.method.replace(' ', '_')}_seed={self.seed}"
+        return f"{gao_rows.in_a_file_name(self.method)}_seed={self.seed}"
 
 
 def grid(config):
@@ -98,6 +106,17 @@ def load(config, root=None):
     return oar.load(root or data_root(), spacing, size)
 
 
+def split_of(config, cohort):
+    """The official division; of a probe, the last `validation` training patients in place of the test patients."""
+    split = oar.splits(cohort)
+    if not config.validation:
+        return split
+    if config.validation >= len(split.labelled):
+        raise BadInput("validation", f"fewer than the {len(split.labelled)} training patients", config.validation)
+    kept = len(split.labelled) - config.validation
+    return replace(split, labelled=split.labelled[:kept], validation=split.labelled[kept:], test=())
+
+
 def crops(volumes, index, corners, size):
     """Patches `(B, C, *size)` of volumes `(N, C, Z, Y, X)`, or `(B, *size)` of `(N, Z, Y, X)`, at their corners."""
     places = [tuple(slice(a, a + n) for a, n in zip(corner, size, strict=True)) for corner in corners]
@@ -126,7 +145,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     """
     torch.set_num_threads(config.threads)
     images, labels, present = cohort.images.to(device), cohort.labels.to(device), cohort.meta["present"]
-    pool = cohort.index(oar.splits(cohort).labelled)
+    pool = cohort.index(split_of(config, cohort).labelled)
     seed, classes, patch = seed_of(run.seed), len(cohort.classes), config.patch
     if run.method.startswith("nnUNet"):
         patch = [min(int(rows.MARGIN * p), n) for p, n in zip(patch, config.grid, strict=True)]
@@ -153,7 +172,8 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         real = config.batch_size * parts // (parts + 1)
         return stage(run.id, lambda T: rows.adversarial(config, run.method, T, device), config.steps, real)
     if run.method != "cGAN":
-        return stage(run.id, lambda T: rows.plain(config, run.method, T), config.steps)
+        unit = rows.grey_unit(images[pool], labels[pool])
+        return stage(run.id, lambda T: rows.plain(config, run.method, T, unit), config.steps)
     generators = {}
     for kind in gao_rows.CGAN:
         build = lambda T, kind=kind: rows.cgan_generator(config, kind, T, device)  # noqa: E731
@@ -180,7 +200,8 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
     """
     method, history = train(config, run, cohort, folder, device, report, stop)
-    test, organs = oar.splits(cohort).test, cohort.classes[1:]
+    split, organs = split_of(config, cohort), cohort.classes[1:]
+    test = split.validation or split.test
     dice = torch.full((len(test), len(organs)), torch.nan, dtype=torch.float64)
     for k, patient in enumerate(test):
         found = segment(method, cohort, patient, config, device)

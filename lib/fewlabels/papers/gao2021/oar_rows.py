@@ -43,21 +43,29 @@ def move(targets, u):
     return warp(targets, u, order=0, mode="border")
 
 
-def reduce_to(patch, full):
+def grey_unit(images, labels):
+    """Mean and sd of the labelled voxels, which nnU-Net brings to 0 and 1 (v1, `DatasetAnalyzer`; it clips too)."""
+    grey = images[:, 0][labels > 0]
+    return float(grey.mean()), float(grey.std())
+
+
+def reduce_to(config, method, unit):
     """nnU-Net's augmentation, cropped to a patch."""
+    policy = gao_rows.parts(method)[1] or config.nnunet
+    options = {"full": method != "nnUNet Reduce", "crop": tuple(config.patch), "policy": policy}
+    options |= {"unit": unit} if policy == "v1" else {}
 
     def augment(x, targets):
         labels = targets.clamp(min=0).argmax(1)
-        x, labels = nnunet(x, labels, full, crop=patch)
+        x, labels = nnunet(x, labels, **options)
         return x, targets_of(labels, present_in(targets))
 
     return augment
 
 
-def plain(config, method, T):
-    augment = {"Baseline": lambda x, t: (x, t), "nnUNet Full": True, "nnUNet Reduce": False}[method]
-    if isinstance(augment, bool):
-        augment = reduce_to(tuple(config.patch), augment)
+def plain(config, method, T, unit=(0.0, 1.0)):
+    """Baseline, or a row of nnU-Net's; `unit` as of `grey_unit`."""
+    augment = (lambda x, t: (x, t)) if method == "Baseline" else reduce_to(config, method, unit)
     return AugmentedTraining(T, config.optimiser(T), loss, augment)
 
 

@@ -3,7 +3,7 @@
 `Comb (w/o discriminator)`: the row, and in brackets what is left out.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.auxbn import with_auxiliary
 from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.generators import AugmentationGenerator, Generator
+from fewlabels.papers.gao2021.challenge import RandomTransforms
 from fewlabels.precision import Precision
 
 GENERATORS = {
@@ -27,12 +28,13 @@ GENERATORS = {
 }
 OURS = tuple(GENERATORS)
 ABLATIONS = ("w/o image condition", "w/o discriminator")
+RANDOM = "Comb (random)"  # random parameters in place of the generators', of their amplitude: of claim 19
 CGAN = ("deformation", "intensity")
 GRID = 224  # Chaitanya et al.'s v is in pixels of images of this size
 BETAS = (0.5, 0.999)  # of Adam for G and D: DCGAN
 ADVERSARIAL = (  # the settings of `adversarial`
     "generator_width", "discriminator_width", "max_displacement", "max_appearance", "learning_rate_gan", "lam", "gamma",
-    "saturating",
+    "saturating", "regulariser",
 )  # fmt: skip
 
 Range = Annotated[float, Field(gt=0, le=1)]
@@ -46,7 +48,11 @@ def parts(method):
 
 def kinds(method):
     """Which generators a row has."""
-    return GENERATORS.get(parts(method)[0], ())
+    return () if method == RANDOM else GENERATORS.get(parts(method)[0], ())
+
+
+def in_a_file_name(method):
+    return method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
 
 
 class Settings(BaseModel):
@@ -60,6 +66,7 @@ class Settings(BaseModel):
     discriminator_width: Count  # channels of the first layer of D; DCGAN has 64
     lam: Size  # lambda, of L_GAN
     gamma: Size  # of L_reg
+    regulariser: Literal["mean_square", "norm"] = "mean_square"  # ||.|| of L_reg; "norm" is as printed
     max_displacement: Range  # of G_D, in half sides; 1.0 is tanh as it is
     max_appearance: Range  # of G_I, in units of the images; the same
     saturating: bool  # G minimises log(1 - D) as written, not -log D
@@ -86,7 +93,7 @@ class Settings(BaseModel):
 
 def adversarial(
     method, T, optimiser, size, channels, loss, device, move_targets=None, *, generator_width, discriminator_width,
-    max_displacement, max_appearance, learning_rate_gan, lam, gamma, saturating,
+    max_displacement, max_appearance, learning_rate_gan, lam, gamma, saturating, regulariser,
 ):  # fmt: skip
     """A row of ours: T, and the generators and D for images `(N, channels, *size)` from fresh weights.
 
@@ -107,7 +114,18 @@ def adversarial(
         D = None
     else:
         optimisers["D"] = adam(D)
-    return RegularisedAdversarial(T, G, D, loss, optimisers, move_targets, lam=lam, gamma=gamma, saturating=saturating)
+    weights = {"lam": lam, "gamma": gamma, "saturating": saturating, "regulariser": regulariser}
+    return RegularisedAdversarial(T, G, D, loss, optimisers, move_targets, **weights)
+
+
+def random(T, optimiser, rms, loss):
+    """`Comb (random)`: Comb with random transformations in place of its generators, and nothing that is trained but T.
+
+    rms  `{kind: as of challenge.RandomTransforms}`
+    """
+    T = with_auxiliary(T, len(rms))
+    G = [RandomTransforms(kind, values) for kind, values in rms.items()]
+    return RegularisedAdversarial(T, G, None, loss, {"T": optimiser(T)}, gamma=0.0)
 
 
 def unwarped(size, device):

@@ -25,9 +25,11 @@ from fewlabels.scores.verdicts import Verdict, verdict
 
 SINGLES = ("Affine", "Deform", "Appear")
 OUTSIDE = ("Baseline", "nnUNet Full", "nnUNet Reduce", "cGAN")
-OPERATORS = (  # of `nnunet_augment.settings`, which needs batchgenerators to say it
-    "Full and Reduce: elastic (alpha 0 to 1000, sigma 10 to 13), rotation by any angle, scale 0.75 to 1.25, "
-    "noise of sd 0 to 0.1, each in every patch; Full also gamma 0.5 to 2"
+OPERATORS = (  # of `augment.nnunet.settings`, which needs batchgenerators to say it; chances in brackets
+    "Full and Reduce, nnunet v1: elastic of alpha 0 to 900 and sigma 9 to 13 (0.2), rotation by up to 15 degrees "
+    "(0.2), scale 0.85 to 1.25 (0.2), noise of sd 0 to 0.1 of labelled voxels' (0.1), Full also gamma 0.7 to 1.5 (0.3)"
+    "; class defaults: elastic (alpha 0 to 1000, sigma 10 to 13), rotation by any angle, scale 0.75 to 1.25, "
+    "noise of sd 0 to 0.1, each in every patch, Full also gamma 0.5 to 2"
 )
 
 
