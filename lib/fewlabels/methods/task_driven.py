@@ -14,8 +14,9 @@ the paper, p(x) is of labelled and unlabelled images, half of S's batch is gener
 there, S is fed with images generated in an earlier call, so that the first term of Eq. 4 never has a gradient in w_G.
 
 Two more differences from the release, which the paper leaves open. Outside an image is 0 for affine and learned fields
-alike, as both are one resampling here (there: 0 for affine maps, the nearest border pixel for v). Labels are one-hot maps
-moved at order 1, by affine maps too (there: label maps moved at order 0 by affine maps, one-hot ones at order 1 by v).
+alike, as both are one resampling here (there: 0 for affine maps, the nearest border pixel for v). Labels are one-hot
+maps moved at order 1, by affine maps too (there: label maps moved at order 0 by affine maps, one-hot ones at order 1
+by v).
 """
 
 import torch
