@@ -128,7 +128,7 @@ for axis in (0, 2):
 # | random crop | yes | any place in any volume |
 # | labels of deformed patches | "applied to x and y simultaneously" | nearest voxel, no gradient: G challenges T by images |
 # | batch | not said | four parts need `batch_size` 4 or more |
-# | nnU-Net's augmentation | "default parameters defined in the library" | nnU-Net v1's own, printed below; on larger patches, then cropped. `nnUNet (class defaults)`: those of batchgenerators' classes |
+# | nnU-Net's augmentation | "default parameters defined in the library" | nnU-Net v1's own, printed below; on larger patches, beyond the volume's border too, then cropped. `nnUNet (class defaults)`: those of batchgenerators' classes |
 # | cGAN in 3-D | "extended to 3D" | Chaitanya et al. 2019 with the task's gradient; D as ours |
 # | inference, model selection | not said | windows half a patch apart, averaged; the last network |
 #

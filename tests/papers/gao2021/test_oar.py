@@ -130,6 +130,22 @@ def test_which_augmentation_a_row_has(cohort, monkeypatch):
         assert asked[-3:] == [full, full | {"full": False}, as_before]
 
 
+def test_without_its_augmentation_nnunet_trains_on_the_patches_of_baseline(cohort, tmp_path, monkeypatch):
+    """The middle of the larger patch is what is left, and lies anywhere, beside the volume's border too."""
+
+    def middle(x, labels, full, crop, policy, unit):
+        at = tuple(slice((n - c) // 2, (n - c) // 2 + c) for n, c in zip(x.shape[2:], crop, strict=True))
+        assert x.shape[2:] == (20, 30, 30)
+        return x[(..., *at)], labels[(..., *at)]
+
+    monkeypatch.setattr(rows, "nnunet", middle)
+    config = tiny(steps=4, epochs=2)
+    histories = [
+        experiment.train(config, Run(method, 0), cohort, tmp_path)[1] for method in ("Baseline", "nnUNet Full")
+    ]
+    assert histories[0] == histories[1]
+
+
 def test_runs_of_the_class_defaults_are_not_those_of_v1():
     run = Run("nnUNet Full", 0)
     before, now = (experiment.identity(tiny(nnunet=name), run) for name in ("class defaults", "v1"))

@@ -147,9 +147,15 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     images, labels, present = cohort.images.to(device), cohort.labels.to(device), cohort.meta["present"]
     pool = cohort.index(split_of(config, cohort).labelled)
     seed, classes, patch = seed_of(run.seed), len(cohort.classes), config.patch
+    unit = rows.grey_unit(images[pool], labels[pool])
+    whole = config.grid
     if run.method.startswith("nnUNet"):
         patch = [min(int(rows.MARGIN * p), n) for p, n in zip(patch, config.grid, strict=True)]
-    room = torch.tensor([n - p + 1 for n, p in zip(config.grid, patch, strict=True)])
+        if (
+            config.nnunet == "v1"
+        ):  # then the middle of a patch, which is what is left of it, is any place, as in all rows
+            (images, labels), whole = rows.padded(images, labels, config.patch, patch, unit)
+    room = torch.tensor([n - p + 1 for n, p in zip(whole, patch, strict=True)])
 
     def batch(drawn, others=None):
         index, corners = drawn
@@ -172,7 +178,6 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         real = config.batch_size * parts // (parts + 1)
         return stage(run.id, lambda T: rows.adversarial(config, run.method, T, device), config.steps, real)
     if run.method != "cGAN":
-        unit = rows.grey_unit(images[pool], labels[pool])
         return stage(run.id, lambda T: rows.plain(config, run.method, T, unit), config.steps)
     generators = {}
     for kind in gao_rows.CGAN:

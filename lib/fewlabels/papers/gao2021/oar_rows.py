@@ -49,6 +49,14 @@ def grey_unit(images, labels):
     return float(grey.mean()), float(grey.std())
 
 
+def padded(images, labels, patch, larger, unit):
+    """Volumes with what `larger` patches have around their middle, `patch`, on all sides, and their new size: of the
+    mean grey value and label 0, as v1's loader pads (`DataLoader3D`, `pad_mode="constant"`)."""
+    sides = [side for n, p in zip(larger[::-1], patch[::-1]) for side in ((n - p) // 2, n - p - (n - p) // 2)]
+    images = F.pad(images, sides, value=unit[0])
+    return (images, F.pad(labels, sides)), images.shape[2:]
+
+
 def reduce_to(config, method, unit):
     """nnU-Net's augmentation, cropped to a patch."""
     policy = gao_rows.parts(method)[1] or config.nnunet
