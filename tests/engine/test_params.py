@@ -32,7 +32,7 @@ NOTEBOOKS = {
 PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
     "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse", "probe", "probe_apart"},
-    "acdc": {"smoke", "quick", "lite", "paper", "probe", "probe_whole", "probe_field"},
+    "acdc": {"smoke", "quick", "lite", "paper", "probe", "probe_whole", "probe_dice"},
     "isic": {"smoke", "quick", "lite", "paper"},
     "oar": {"smoke", "quick", "lite", "paper"},
     "mnist": {"smoke", "quick", "lite", "paper"},
