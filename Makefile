@@ -34,7 +34,7 @@ test: $(READY)  ## all tests, the notebooks included, on two cores
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" $(VENV)/bin/python -m fewlabels.engine.notebooks
+	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m fewlabels.engine.notebooks
 
 ledger: $(READY)  ## judges the stored scores again; the table of verdicts in README.md
 	@$(RUN) ledger
