@@ -151,9 +151,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     whole = config.grid
     if run.method.startswith("nnUNet"):
         patch = [min(int(rows.MARGIN * p), n) for p, n in zip(patch, config.grid, strict=True)]
-        if (
-            config.nnunet == "v1"
-        ):  # then the middle of a patch, which is what is left of it, is any place, as in all rows
+        if config.nnunet == "v1":  # what is left of a patch, its middle, comes from anywhere, as in all rows
             (images, labels), whole = rows.padded(images, labels, config.patch, patch, unit)
     room = torch.tensor([n - p + 1 for n, p in zip(whole, patch, strict=True)])
 
