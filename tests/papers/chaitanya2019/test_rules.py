@@ -691,6 +691,12 @@ def test_claim_17(row, gain, auc, expected):
     assert verdict(17, *seen({row: gain}, {(m, n): auc for m in (row, other) for n in (1, 3)})) == expected
 
 
+def test_claim_17_counts_no_run_without_an_auc():
+    high = [0.99, 0.99, np.nan]
+    judged = found(17, *seen({"A+GD": 0.1}, {("A+GD", n): high for n in (1, 3)}))
+    assert (judged.verdict, "AUC of A+GD at 1: 2 of 3" in judged.ours) == (NOT_RUN, True), judged.ours
+
+
 def test_claim_17_at_both():
     high = [0.99] * 3
     gains = {"A+GD": 0.1, "A+RI": 0.1}

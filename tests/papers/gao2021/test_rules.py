@@ -32,6 +32,7 @@ from claims_kit import (
 )
 
 from fewlabels.papers.gao2021.claims import RULES, judge
+from fewlabels.paths import CHECKOUT
 from fewlabels.scores.published import published, published_values
 
 LESIONS = "method backbone fold seed subject structure metric value".split()
@@ -697,7 +698,8 @@ def test_claim_19_without_random_training():
 def test_claim_20_is_for_a_test(claimed, segmented):
     for scores in (claimed, segmented):
         judged = found(20, scores)
-        assert (judged.verdict, judged.ours) == (NOT_RUN, "proved by tests/test_isic_experiment.py, not by scores")
+        assert (judged.verdict, judged.ours) == (NOT_RUN, "proved by tests/papers/gao2021/test_isic.py, not by scores")
+        assert (CHECKOUT / judged.ours.split()[2].rstrip(",")).exists()
 
 
 # ---- organs at risk: each rule at its edges ----

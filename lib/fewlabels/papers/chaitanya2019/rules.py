@@ -215,7 +215,7 @@ def chaitanya_16(scores):
 
 def chaitanya_17(scores):
     found, lacking = pairs(scores, [(row, "A") for row in IMAGES])
-    values = metric_of(scores, "realism_auc")
+    values = metric_of(scores, "realism_auc").dropna()
     of_row = {(row, n): at(of_method(values, row), n) for row in (*IMAGES, "A") for n in VOLUMES}
     lacking = lacking or too_few({f"AUC of {row} at {n}": of for (row, n), of in of_row.items()})
     if lacking:

@@ -240,7 +240,7 @@ def gao_19(scores):
 
 
 def gao_20(scores):
-    return Verdict("not run", "proved by tests/test_isic_experiment.py, not by scores")
+    return Verdict("not run", "proved by tests/papers/gao2021/test_isic.py, not by scores")
 
 
 def gao_21(scores):
