@@ -1,4 +1,4 @@
-"""The networks of `papers.gao2021.isic`: `gao_rows` for images of skin."""
+"""The networks of `papers.gao2021.isic`: `rows` for images of skin."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The networks of `papers.gao2021.oar`: `gao_rows` for patches of head-and-neck CT.
+"""The networks of `papers.gao2021.oar`: `rows` for patches of head-and-neck CT.
 
 Targets are one-hot maps `(N, classes, *patch)`, float. Of a patient in whom some organ was not delineated, the channels
 of all such organs and of the background are -1: that nothing is known travels with the map through every warp.

@@ -1,4 +1,4 @@
-"""How a row of `translation_rows` is trained on two domains, and what is measured of it."""
+"""How a row of `rows` is trained on two domains, and what is measured of it."""
 
 import torch
 import torch.nn.functional as F
