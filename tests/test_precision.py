@@ -102,6 +102,15 @@ def test_a_processor_without_it_refuses_in_one_line(tmp_path, monkeypatch):
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_finished_sweep_is_read_anywhere(tmp_path, monkeypatch):
+    """Tables of runs in bfloat16 can be made where none could be trained."""
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
+    monkeypatch.setattr(sweep, "records", lambda experiment, config, *_: dict.fromkeys(experiment.grid(config), {}))
+    _, config = params.load(CHECKOUT / "params/jsrt/smoke.yaml")
+    config = config.model_copy(update={"precision": "bf16"})
+    assert sweep.sweep(jsrt, config, jsrt.load(config), tmp_path, device="cpu") == {}
+
+
 def test_what_cpu_and_gpu_are_asked(monkeypatch):
     monkeypatch.setattr(torch, "cpu", SimpleNamespace(_is_avx512_bf16_supported=bool, _is_amx_tile_supported=bool))
     assert not precision.has_bf16("cpu")

@@ -232,6 +232,35 @@ def test_a_comparator_out_of_range_and_one_without_a_bound(place, tmp_path):
     assert "sixth-01: compares: Linear: expected a bound of it in `healthy`, found none" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("part", "old", "new", "said"),
+    [
+        ("published.yaml", "compares:", "compared:", "sixth-01: compares: expected a list of rows, found None"),
+        ("published.yaml", "claims:", "claims: [", "published.yaml: expected YAML"),
+        ("claims.py", "def sixth_01(", "def sixth_1(", "sixth-01: expected a rule, found rules for no claim"),
+        ("claims.py", "def judge(", "def judge(:", "expected a module that can be imported, found SyntaxError"),
+        ("digits.py", "import torch\n", "import torch, no_such_module\n", "found ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_paper_with_a_fault_ends_in_one_line_and_leaves_nothing(place, tmp_path, part, old, new, said):
+    file = place / "sixth2026" / part
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    done = fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path / "results")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+    left = [path.name for path in (tmp_path / "results").rglob("*") if path.is_file() and path.parent.name != "runs"]
+    assert not [name for name in left if name.endswith((".csv", ".md"))]
+
+
+def test_a_paper_without_a_notebook_has_tables_all_the_same(place, tmp_path):
+    done = fewlabels("notebooks", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"table1.md", "claims.csv", "scores.csv"} <= {
+        path.name for path in (tmp_path / "sixth/digits-smoke").iterdir()
+    }
+
+
 def test_makes_targets_are_those_of_the_command_without_an_environment():
     """`make help` is for those who have nothing installed: it asks a Python without packages."""
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{str(CHECKOUT / 'lib')!r}]; "]
@@ -255,6 +284,23 @@ def test_a_folder_of_papers_that_is_not_there(monkeypatch, tmp_path):
 def test_a_paper_without_a_part(place, part):
     (place / "sixth2026" / part).unlink()
     refused(experiments.modules, place / "sixth2026", f"found no {part}")
+
+
+def test_folders_beside_papers_are_none(place):
+    (place / "params").mkdir()
+    (place / "notes").mkdir()
+    (place / "notes/todo.txt").write_text("")
+    assert {*experiments.modules()} == SEVEN | {"sixth"}
+
+
+def test_a_folder_with_the_name_of_another_paper(place):
+    (place / "sixth2026").rename(place / "gao2021")
+    refused(experiments.modules, place / "gao2021", "a name of its own")
+
+
+def test_a_module_that_cannot_be_read_is_said_in_the_list(place):
+    (place / "sixth2026/digits.py").write_text('NAME = "sixth"\n(')
+    refused(experiments.summaries, place / "sixth2026/digits.py", "SyntaxError")
 
 
 def test_a_paper_without_an_experiment(place):

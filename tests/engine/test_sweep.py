@@ -320,9 +320,9 @@ def test_a_run_stays_valid_when_its_config_learns_a_key(calls, four, cohort, tmp
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
     used = Config(**four.model_dump() | {"smoothing": 0.1})
-    refused(lambda: sweep.sweep(experiment, used, cohort, tmp_path), "smoothing", "0.1", sweep.DEFAULT)
+    refused(lambda: sweep.sweep(experiment, used, cohort, tmp_path), "smoothing", "0.1", "0.0")
     sweep.sweep(experiment, used, cohort, tmp_path / "another")
-    refused(lambda: sweep.sweep(experiment, learned, cohort, tmp_path / "another"), "smoothing", "0.1", sweep.DEFAULT)
+    refused(lambda: sweep.sweep(experiment, learned, cohort, tmp_path / "another"), "smoothing", "0.1", "0.0")
 
 
 def test_a_larger_grid_keeps_its_runs(calls, four, cohort, tiny, tmp_path):
@@ -330,6 +330,14 @@ def test_a_larger_grid_keeps_its_runs(calls, four, cohort, tiny, tmp_path):
     larger = tiny(labels=[2, 4, 6], splits=[0, 1], profile="other")
     sweep.sweep(experiment, larger, cohort, tmp_path)
     assert len(calls) == len(set(calls)) == 12
+
+
+def test_no_run_is_trained_beside_one_of_another_config(calls, four, cohort, tiny, tmp_path):
+    """Also where another run of the grid is asked for: tables are of all of them."""
+    sweep.sweep(experiment, four, cohort, tmp_path, only=lambda run: run.labels == 2)
+    other, before = tiny(labels=[2, 4], width=8), len(calls)
+    refused(lambda: sweep.sweep(experiment, other, cohort, tmp_path, only=lambda run: run.labels == 4), "width", "8")
+    assert len(calls) == before
 
 
 def other_data(cohort):
@@ -350,11 +358,13 @@ def test_a_run_on_other_data_is_refused(calls, four, cohort, tmp_path):
     assert calls == FOUR
 
 
-def test_a_table_of_two_data_is_refused(calls, four, cohort, tmp_path):
-    """`--only` looks at the runs it is to do; the report then reads all of them, and must not mix two data sets."""
+def test_runs_of_two_data_are_never_in_one_table(calls, four, cohort, tmp_path):
+    """Neither `--only` runs that are not stored yet, nor a report that reads all of them, mixes two data sets."""
     sweep.sweep(experiment, four, cohort, tmp_path, only=lambda run: run.labels == 2)
-    other = other_data(cohort)
-    sweep.sweep(experiment, four, other, tmp_path, only=lambda run: run.labels == 4)
+    other, before = other_data(cohort), len(calls)
+    with pytest.raises(BadInput, match="data: expected fingerprint"):
+        sweep.sweep(experiment, four, other, tmp_path, only=lambda run: run.labels == 4)
+    assert len(calls) == before
     with pytest.raises(BadInput, match="data: expected fingerprint"):
         report.write(experiment, four, other, tmp_path)
     assert not (tmp_path / "scores.csv").exists()

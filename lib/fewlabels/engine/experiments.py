@@ -22,7 +22,8 @@ PARTS = ("published.yaml", "claims.py")
 def folders() -> list[Path]:
     """The folders of all papers. From now on each can be imported as `fewlabels.papers.<folder>`.
 
-    Raises BadInput for a folder of FEWLABELS_PAPERS that is not there.
+    A folder with neither a module nor one of PARTS is no paper. Raises BadInput for a folder of FEWLABELS_PAPERS that
+    is not there, and for two papers' folders of one name.
     """
     named = [Path(place).expanduser() for place in os.environ.get("FEWLABELS_PAPERS", "").split(os.pathsep) if place]
     for place in named:
@@ -30,7 +31,12 @@ def folders() -> list[Path]:
             raise BadInput(f"FEWLABELS_PAPERS: {place}", "a folder that holds a folder a paper", "none")
     places = [HERE, *(place.absolute() for place in named)]
     papers.__path__[:] = map(str, places)
-    return [folder for place in places for folder in sorted(place.iterdir()) if folder.is_dir() and _is_name(folder)]
+    found = {}
+    for folder in (folder for place in places for folder in sorted(place.iterdir()) if _is_paper(folder)):
+        if other := found.get(folder.name):
+            raise BadInput(folder, "a name of its own", f"that of {other}")
+        found[folder.name] = folder
+    return [*found.values()]
 
 
 def modules() -> dict[str, Path]:
@@ -56,19 +62,33 @@ def modules() -> dict[str, Path]:
 
 
 def load(file: Path) -> Experiment:
-    """An experiment's module, imported. Raises BadInput for one that lacks a part."""
-    module = import_module(f"{papers.__name__}.{file.parent.name}.{file.stem}")
+    """An experiment's module, imported. Raises BadInput for one that lacks a part or whose published.yaml does."""
+    from fewlabels.scores.published import published  # here, as it needs packages
+
+    try:
+        module = import_module(f"{papers.__name__}.{file.parent.name}.{file.stem}")
+    except (ImportError, SyntaxError) as error:
+        raise BadInput(file, "a module that can be imported", f"{type(error).__name__}: {error}") from None
     parts = [part for part in (*Experiment.__annotations__, *vars(Experiment)) if not part.startswith("_")]
     if missing := [part for part in parts if not hasattr(module, part)]:
         raise BadInput(file, f"an experiment's {', '.join(parts)}", f"no {' and no '.join(missing)}")
+    published(file.parent.name)
     return module
 
 
 def summaries() -> dict[str, str]:
     """What each experiment reproduces, by its NAME: the first line of its module's docstring."""
-    texts = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in modules().items()}
-    return {name: (text or "").split("\n")[0] for name, text in texts.items()}
+    return {name: (_docstring(file) or "").split("\n")[0] for name, file in modules().items()}
 
 
-def _is_name(folder):
-    return folder.name.isidentifier() and not folder.name.startswith("_")
+def _docstring(file):
+    try:
+        return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    except SyntaxError as error:
+        raise BadInput(file, "a module that can be imported", f"SyntaxError: {error}") from None
+
+
+def _is_paper(folder):
+    if not folder.is_dir() or not folder.name.isidentifier() or folder.name.startswith("_"):
+        return False
+    return any((folder / part).exists() for part in PARTS) or any(folder.glob("*.py"))

@@ -35,7 +35,7 @@ def judge_again(results):
     Rules are no part of what a run is: after one was changed, nothing is trained and no data are needed. The config
     is that of provenance.json: its keys, as the Config may have changed since.
     """
-    known = experiments.modules()
+    known, found = experiments.modules(), {}
     for path in sorted(results.glob("*/*/scores.csv*")):
         folder = path.parent
         if folder.parent.name in known:
@@ -43,7 +43,9 @@ def judge_again(results):
             scores = pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
             made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
             experiment = experiments.load(known[folder.parent.name])
-            write_claims(judged(experiment, SimpleNamespace(**made["config"]), scores, data), folder)
+            found[folder] = judged(experiment, SimpleNamespace(**made["config"]), scores, data)
+    for folder, claims in found.items():  # all or none
+        write_claims(claims, folder)
 
 
 def write_claims(claims, folder):

@@ -11,7 +11,7 @@ import papermill
 from nbclient import NotebookClient
 
 from fewlabels.data.cohort import STAND_INS
-from fewlabels.engine import params
+from fewlabels.engine import params, report, sweep
 from fewlabels.engine.sweep import folder_of
 from fewlabels.errors import BadInput
 from fewlabels.files import palette, whole, writable, write_text
@@ -48,6 +48,10 @@ def run_all(params_file):
         says = f"{cohort.meta['data']}: {cohort.meta['source']}"
     print(f"Data: {says}", flush=True)
     folder = folder_of(experiment, config, cohort)
+    if not experiment.notebooks(config):  # a paper without any has its tables all the same
+        cohort = cohort or experiment.load(config)
+        sweep.sweep(experiment, config, cohort, folder)
+        report.write(experiment, config, cohort, folder)
     scripts = [CHECKOUT / "notebooks" / f"{name}.py" for name in experiment.notebooks(config)]
     written = [execute(source, folder / f"{source.stem}.ipynb", config.model_dump()) for source in scripts]
     return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]

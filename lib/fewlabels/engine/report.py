@@ -35,12 +35,12 @@ def _write(experiment, config, cohort, folder):
     if sources["dirty"] not in (False, None):
         caption += " **Made from changed, uncommitted code.**"
 
-    _write_scores(scores, folder)
     tables = experiment.tables(config, scores)
+    claims = judged(experiment, config, scores, cohort.meta["data"])  # before anything is written
+    _write_scores(scores, folder)
     for name, (table, markdown) in tables.items():
         _write_table(table, folder / f"{name}.csv")
         write_text(folder / f"{name}.md", markdown(caption))
-    claims = judged(experiment, config, scores, cohort.meta["data"])
     write_claims(claims, folder)
     write_json(folder / "provenance.json", {"config": config.model_dump(), "runs": len(records), **sources})
     return scores, {name: table for name, (table, _) in tables.items()}, claims

@@ -21,7 +21,7 @@ from fewlabels.files import whole, writable, write_json
 from fewlabels.paths import results_root
 from fewlabels.scores.statistics import VALUE
 
-DEFAULT = "its default"  # of a key that an identity leaves out
+DEFAULT = "no such key"  # of a Run, or of a Config that has it no more
 
 
 def folder_of(experiment, config, cohort, results=None):
@@ -56,10 +56,12 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     """
     device, code = _device(device), provenance.code()
     memory.keep()
-    precision.check(getattr(config, "precision", "fp32"), device)
     runs = [run for run in experiment.grid(config) if only is None or only(run)][:limit]
     fingerprint = cohort.fingerprint()
-    missing = [run for run in runs if stored(experiment, config, run, folder, fingerprint) is None]
+    there = records(experiment, config, folder, fingerprint)  # of the whole grid: all must be of one kind
+    missing = [run for run in runs if run not in there]
+    if missing:
+        precision.check(getattr(config, "precision", "fp32"), device)
     failed = {}
     # Plain text, and few lines where they pile up: notebooks keep every refresh, log files too.
     calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "miniters": 0, "file": sys.stdout}
@@ -141,13 +143,19 @@ def stored(experiment, config, run, folder, fingerprint=None):
         return None
     identity = experiment.identity(config, run)
     for key in {**identity, **config_then}:
-        now, then = identity.get(key, DEFAULT), config_then.get(key, DEFAULT)
+        now, then = (values.get(key, _default(config, key)) for values in (identity, config_then))
         if now != then:
             advice = "(move that folder away, or write to another --results)"
             raise BadInput(f"{path}: {key}", f"{now!r}, as in the parameters", f"{then!r} {advice}")
     if fingerprint is not None and data_then != fingerprint:
         raise BadInput(f"{path}: data", f"fingerprint {fingerprint[:12]}", f"{data_then[:12]}: a run on other data")
     return record
+
+
+def _default(config, key):
+    """What a key stands at that an identity leaves out."""
+    field = type(config).model_fields.get(key)
+    return DEFAULT if field is None or field.is_required() else field.default
 
 
 def records(experiment, config, folder, fingerprint=None):

@@ -13,7 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fewlabels.losses import kl_divergence
 from fewlabels.methods.resumable import Resumable
 
-KL_CLIP = LABEL_ZERO = 1e-7  # Keras' epsilon; a label's zeros need one in every form: log 0 is not a number to learn by
+KL_CLIP = 1e-7  # Keras' epsilon
+LABEL_ZERO = (
+    KL_CLIP  # in place of the zeros of a one-hot label, whose logarithm would be -inf, in every form of the loss
+)
 
 
 class PredictionConsistency(Resumable):

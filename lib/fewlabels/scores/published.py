@@ -7,11 +7,28 @@ from math import inf
 import pandas as pd
 import yaml
 
+from fewlabels.errors import BadInput
+from fewlabels.scores import health
+
 
 @cache
 def published(paper):
-    """The content of a paper's published.yaml: `values` (table, row, column, mean, sd) and `claims`."""
-    return yaml.safe_load((files(f"fewlabels.papers.{paper}") / "published.yaml").read_text(encoding="utf-8"))
+    """The content of a paper's published.yaml: `values` (table, row, column, mean, sd), `claims` and bounds, `healthy`.
+
+    Raises BadInput for one that cannot be read, lacks these, or has a claim or bound that is not whole.
+    """
+    where = f"{paper}/published.yaml"
+    try:
+        found = yaml.safe_load((files(f"fewlabels.papers.{paper}") / "published.yaml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(where, "YAML", " ".join(str(error).split())) from None
+    if not isinstance(found, dict) or not {"values", "claims"} <= set(found):
+        raise BadInput(where, "values and claims", ", ".join(map(str, found)) if isinstance(found, dict) else found)
+    if nameless := [claim for claim in found["claims"] if not {"id", "statement", "published"} <= set(claim)]:
+        raise BadInput(f"{where}: claims", "each with id, statement and published", nameless[0])
+    found.setdefault("healthy", [])
+    health.check(paper, found["claims"], found["healthy"])
+    return found
 
 
 def published_values(paper, table):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from fewlabels.errors import BadInput
 from fewlabels.scores import health
 
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
@@ -54,9 +55,11 @@ def judge(claims, rules, scores, *, paper, data, healthy=()):
     scores   as in scores.csv; `data` names what they are of
     healthy  bounds of the rows that claims compare with (`health`): where one is out of range, nothing is judged
 
-    Raises KeyError for a claim without a rule, ValueError for a verdict that is none, BadInput as `health`.
+    Raises BadInput for a claim without a rule and as `health`, ValueError for a verdict that is none.
     """
     health.check(paper, claims, healthy)
+    if lacking := [claim["id"] for claim in claims if claim["id"] not in rules]:
+        raise BadInput(f"{paper}: {lacking[0]}", "a rule", f"rules for {', '.join(sorted(rules)) or 'no claim'}")
     rows = []
     for claim in claims:
         found = rules[claim["id"]](scores)
