@@ -14,8 +14,8 @@ from fewlabels.scores.published import margin, published
 from fewlabels.scores.verdicts import VERDICTS
 
 CLAIMS = {"bortsova2019": 20, "chaitanya2019": 19, "gao2021": 21, "tudelft2021": 18, "vorontsov2019": 18}
-MARGINS = {  # of claims that say modest, marginal, only as much, similar, competitive, close, optional, not much
-    "bortsova2019": (2, 6), "chaitanya2019": (12, 14), "gao2021": (4, 15), "tudelft2021": (16,),
+MARGINS = {  # of claims that say modest, small, marginal, only as much, similar, competitive, close, optional, not much
+    "bortsova2019": (2, 6, 8), "chaitanya2019": (12, 14), "gao2021": (4, 15), "tudelft2021": (16,),
     "vorontsov2019": (8, 15),
 }  # fmt: skip
 OWN = {  # rows that a claim may be about without a bound: the paper's own, and what is left of them without a part

@@ -83,7 +83,9 @@ def test_without_the_row_that_bounds_it_nothing_is_known_to_be_healthy():
 def test_a_claim_says_where_and_a_bound_may_hold_at_each_place():
     scores = pd.concat([frame(0.9, 0.85, labels=100), frame(0.6, 0.2, labels=5)])
     each = NEAR | {"each": ["labels"]}
-    assert judged(scores, ["Other"], [FLOOR, each], at={"labels": ["100"]})["verdict"] == "supported"  # "100" may be a number
+    assert (
+        judged(scores, ["Other"], [FLOOR, each], at={"labels": ["100"]})["verdict"] == "supported"
+    )  # "100" may be a number
     row = judged(scores, ["Other"], [FLOOR, each])
     assert row["ours"].startswith("comparator out of range: Other, labels 5 0.2, expected at least 0.5")
     at_100 = NEAR | {"at": {"labels": [100]}}

@@ -7,7 +7,7 @@
         at                {column: values} of scores.csv, where it holds (default: everywhere)
         each              columns of scores.csv; it holds at each of their values alone (default: in the mean)
         at least          and/or `at most`
-        of                a row whose own value is added to the bounds, and which has bounds itself: at least -0.1 of Baseline
+        of                a row whose own value is added to the bounds (at least -0.1 of Baseline), with its own bounds
         why, since        the trivial predictor or plain row that fixed it, and the date
 
 The paper's own methods need none: a bad one is a finding. A comparator that learned nothing decides nothing.
