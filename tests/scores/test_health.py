@@ -52,8 +52,19 @@ def test_out_of_range_nothing_is_judged_and_the_evidence_stays(baseline, other, 
 def test_only_the_rows_that_a_claim_compares_with_count():
     bad = frame(0.1, 0.0)
     assert judged(bad, [])["verdict"] == "supported"
-    assert judged(bad, ["Other"])["verdict"] == "supported"  # it is within 0.1 of Baseline, which is not compared with
     assert judged(bad[bad["method"] != "Baseline"], ["Baseline"])["verdict"] == "supported"  # rules say what is missing
+
+
+def test_the_row_that_bounds_another_must_be_within_its_own_bounds():
+    """Baseline has learned nothing, and Other lies within 0.1 of it."""
+    row = judged(frame(0.1, 0.02), ["Other"])
+    assert row["verdict"] == "not run"
+    assert row["ours"] == "comparator out of range: Baseline 0.1, expected at least 0.5; 0.3 ahead"
+    third = NEAR | {"rows": ["Ours"], "of": "Other"}
+    assert judged(frame(0.1, 0.02), ["Ours"], [FLOOR, NEAR, third])["ours"] == row["ours"]
+    assert judged(frame(0.6, 0.55), ["Ours"], [FLOOR, NEAR, third])["ours"].startswith(
+        "comparator out of range: Ours 0.01, expected at least 0.45"
+    )
 
 
 def test_an_upper_bound():
@@ -72,11 +83,13 @@ def test_without_the_row_that_bounds_it_nothing_is_known_to_be_healthy():
 def test_a_claim_says_where_and_a_bound_may_hold_at_each_place():
     scores = pd.concat([frame(0.9, 0.85, labels=100), frame(0.6, 0.2, labels=5)])
     each = NEAR | {"each": ["labels"]}
-    assert judged(scores, ["Other"], [each], at={"labels": ["100"]})["verdict"] == "supported"  # "100" may be a number
-    row = judged(scores, ["Other"], [each])
+    assert (
+        judged(scores, ["Other"], [FLOOR, each], at={"labels": ["100"]})["verdict"] == "supported"
+    )  # "100" may be a number
+    row = judged(scores, ["Other"], [FLOOR, each])
     assert row["ours"].startswith("comparator out of range: Other, labels 5 0.2, expected at least 0.5")
     at_100 = NEAR | {"at": {"labels": [100]}}
-    assert judged(scores, ["Other"], [at_100])["verdict"] == "supported"
+    assert judged(scores, ["Other"], [FLOOR, at_100])["verdict"] == "supported"
 
 
 def test_what_was_not_run_stays_so():
@@ -115,3 +128,8 @@ def test_a_bound_without_a_part(key):
 
 def test_a_bound_with_an_unknown_key():
     refused(lambda: judged(frame(1, 1), ["Baseline"], [FLOOR | {"atleast": 1}]), "healthy", "atleast")
+
+
+def test_a_bound_of_a_row_that_has_none():
+    refused(lambda: judged(frame(1, 1), ["Other"], [NEAR]), "healthy: ['Other']: of: expected a bound of Baseline")
+    refused(lambda: judged(frame(1, 1), ["Other"], [NEAR | {"of": "Other"}]), "healthy: ['Other']: of")

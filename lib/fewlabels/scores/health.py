@@ -7,7 +7,7 @@
         at                {column: values} of scores.csv, where it holds (default: everywhere)
         each              columns of scores.csv; it holds at each of their values alone (default: in the mean)
         at least          and/or `at most`
-        of                a row whose own value is added to the bounds: at least -0.1 of Baseline
+        of                a row whose own value is added to the bounds (at least -0.1 of Baseline), with its own bounds
         why, since        the trivial predictor or plain row that fixed it, and the date
 
 The paper's own methods need none: a bad one is a finding. A comparator that learned nothing decides nothing.
@@ -32,10 +32,14 @@ def check(paper, claims, bounds):
         if wrong or not {"at least", "at most"} & set(bound):
             expected = f"{', '.join(sorted(NEEDED))}, and `at least` or `at most`"
             raise BadInput(f"{where}: healthy: {bound.get('rows')}", expected, ", ".join(map(str, bound)))
+    bounded = {row for bound in bounds for row in bound["rows"]}
+    for bound in bounds:
+        if "of" in bound and bound["of"] not in bounded - {*bound["rows"]}:
+            expected = f"a bound of {bound['of']} in `healthy`"
+            raise BadInput(f"{where}: healthy: {bound['rows']}: of", expected, "none")
     for claim in claims:
         if not isinstance(claim.get("compares"), list):
             raise BadInput(f"{where}: {claim['id']}: compares", "a list of rows", claim.get("compares"))
-        bounded = {row for bound in bounds for row in bound["rows"]}
         for row in claim["compares"]:
             if row not in bounded:
                 raise BadInput(f"{where}: {claim['id']}: compares: {row}", "a bound of it in `healthy`", "none")
@@ -44,11 +48,12 @@ def check(paper, claims, bounds):
 def out_of_range(paper, claim, bounds, scores):
     """What is wrong with the first row that a claim compares with and that is not within its bounds; else None.
 
+    A row that bounds another is as much in question, and comes before it: what lies near a failed row may have failed.
     Raises BadInput where a row has scores and no bound is about these.
     """
     bounded = scores["metric"].isin({bound["metric"] for bound in bounds})  # few of many
     here = _at(scores[bounded], claim.get("at", {}))
-    for row in claim["compares"]:
+    for row in _with_what_bounds(claim["compares"], bounds):
         if not (here["method"] == row).any() and not (_at(scores, claim.get("at", {}))["method"] == row).any():
             continue  # not run, and not needed
         values = [value for bound in bounds if row in bound["rows"] for value in _values(row, bound, here)]
@@ -61,6 +66,12 @@ def out_of_range(paper, claim, bounds, scores):
             if not value <= most + ROUNDING:
                 return f"{OUT_OF_RANGE}: {row}{place} {value:.4g}, expected at most {most:.4g}"
     return None
+
+
+def _with_what_bounds(rows, bounds):
+    """Rows, before them those whose values their bounds are relative to."""
+    of = [bound["of"] for row in rows for bound in bounds if row in bound["rows"] and "of" in bound]
+    return [*dict.fromkeys([*(_with_what_bounds(of, bounds) if of else []), *rows])]
 
 
 def _values(row, bound, scores):

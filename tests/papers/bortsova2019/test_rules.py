@@ -411,7 +411,16 @@ def test_claim_08_mean_and_number():
     gains = {n: [1.0, 1, 1, 1, -4] for n in ALL[:4]}
     assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == INCONCLUSIVE  # 0.8, but a mean of 0
     gains[5][4] = -3.0
-    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == SUPPORTED
+    assert verdict("08", pairs("SemiTC+", "SemiTC", gains)) == INCONCLUSIVE  # above 0 by no test
+    for least, expected in ((0.9, SUPPORTED), (1.8, SUPPORTED), (2.3, INCONCLUSIVE), (4.0, INCONCLUSIVE)):  # small
+        gains = {n: [least + 0.1, least, least + 0.2, least, -0.1] for n in ALL[:4]}
+        scores = pairs("SemiTC+", "SemiTC", gains)
+        d = np.concatenate([*gains.values()])
+        low, high = stats.t.interval(0.9, len(d) - 1, d.mean(), stats.sem(d))
+        judged = asked(RULES["bortsova-08"], [scores])
+        assert judged.verdict == expected == (SUPPORTED if high < 2 else INCONCLUSIVE)
+        assert judged.ours == f"better in 16 of 20, by {d.mean():+.1f} ({low:+.1f} to {high:+.1f})"
+        assert judged.p >= stats.ttest_1samp(d, 2, alternative="less").pvalue - 1e-6
     few = counted("SemiTC+", "SemiTC", 12, ALL[:4], 3)
     assert verdict("08", few) == NOT_RUN
     with_suptc = pd.concat([few, pairs("SupTC", "x", {n: [0.0] * 3 for n in ALL[:4]})])  # SupTC stands in at 100 only

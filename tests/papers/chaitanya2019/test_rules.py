@@ -212,19 +212,19 @@ def test_why_it_was_not_run():
 
 
 def by_hand(first, second, n, of=1):
-    """p over subjects of each structure, and over runs of their mean: of runs that both have, by SciPy."""
+    """p over subjects of each structure, and over labelled sets of their mean: of runs that both have, by SciPy."""
     tables = [
         {tuple(row[:5]): row[5] for row in of[["split", "seed", "subject", "structure", "labels", "value"]].to_numpy()}
         for of in (first[first["metric"] == "dice"], second[second["metric"] == "dice"])
     ]
-    gains, over_runs = {}, {}
+    gains, over_sets = {}, {}
     for (split, seed, subject, structure, labels), value in tables[0].items():
         other = tables[1].get((split, seed, subject, structure, labels))
         if labels == n and other is not None:
             gains.setdefault(structure, {}).setdefault(subject, []).append(value - other)
-            over_runs.setdefault((split, seed), []).append(value - other)
+            over_sets.setdefault(split, []).append(value - other)
     p = {s: p_of([np.mean(of_s) for of_s in subjects.values()], 3 * of) for s, subjects in gains.items()}
-    return p, p_of([np.mean(of_run) for of_run in over_runs.values()], of)
+    return p, p_of([np.mean(of_set) for of_set in over_sets.values()], of)
 
 
 def second(p, over_runs=0.0):
@@ -247,8 +247,8 @@ def irregular():
     return rows
 
 
-def test_over_subjects_and_over_runs(irregular):
-    """p is Holm's second of structures, or that over runs; of both N_L the larger, or by Holm where one is enough."""
+def test_over_subjects_and_over_labelled_sets(irregular):
+    """p: Holm's second of structures, or that over sets; of both N_L the larger, or by Holm where one is enough."""
     scores = pd.concat(irregular.values())
 
     def p(better, than, n, of=1):
@@ -273,8 +273,21 @@ def test_runs_must_agree_too():
     others = (scores["method"] == "Adv Tr SSL") & (scores["split"] > 1)
     judged = found(13, scores.assign(value=scores["value"].mask(others, scores["value"] - 0.12)))
     assert judged.verdict == INCONCLUSIVE
-    assert judged.test == "paired t, one-sided, over runs"
-    assert "+0.020 at 1 (p 0.047; over 3 runs 0.33)" in judged.ours
+    assert judged.test == "paired t, one-sided, over labelled sets"
+    assert "+0.020 at 1 (p 0.047; over 3 sets 0.33)" in judged.ours
+
+
+def test_seeds_of_a_set_are_no_more_sets():
+    """Repeats add no evidence: the test over labelled sets stays that of their means."""
+    scores = dice(**{"Adv Tr SSL": 0.1, "none": 0})
+    others = (scores["method"] == "Adv Tr SSL") & (scores["split"] > 1)
+    one = scores.assign(value=scores["value"].mask(others, scores["value"] - 0.07))
+    many = pd.concat([one.assign(seed=seed) for seed in range(5)])
+    assert found(13, many) == found(13, one)
+    assert found(13, many).test == "paired t, one-sided, over labelled sets"
+    off = many["value"] + 0.05 * (many["seed"] - 2) * (many["method"] == "Adv Tr SSL")  # of seeds alone
+    assert found(13, many.assign(value=off)) == found(13, one)
+    assert found(14, many.replace("none", "A")) == found(14, one.replace("none", "A"))
 
 
 def test_p_of_many_comparisons_is_the_largest():
@@ -294,12 +307,12 @@ def test_only_runs_that_both_have_count():
     alone = [dices({"Adv Tr SSL": -0.9}, seed=1), dices({"none": 0.9}, splits=(4, 5))]
     assert found(13, scores, *alone) == found(13, scores)
     assert found(13, scores).ours == (
-        "Adv Tr SSL - none +0.100 at 1 (p 0.047; over 3 runs 0), +0.100 at 3 (p 0.047; over 3 runs 0)"
+        "Adv Tr SSL - none +0.100 at 1 (p 0.047; over 3 sets 0), +0.100 at 3 (p 0.047; over 3 sets 0)"
     )
     again = dices({"Adv Tr SSL": {1: -0.5}, "none": {1: 0}}, splits=(4,))
-    assert found(13, scores, again).ours.startswith("Adv Tr SSL - none -0.050 at 1 (p 1; over 4 runs 0.")
+    assert found(13, scores, again).ours.startswith("Adv Tr SSL - none -0.050 at 1 (p 1; over 4 sets 0.")
     both = found(13, scores, dices({"Adv Tr SSL": 0, "none": 0}, seed=1))
-    assert both.ours.startswith("Adv Tr SSL - none +0.050 at 1 (p 0.047; over 6 runs ")
+    assert both.ours.startswith("Adv Tr SSL - none +0.050 at 1 (p 0.047; over 3 sets ")
 
 
 @cases(
@@ -366,7 +379,7 @@ def test_claim_01(claimed):
         assert verdict(1, shifted({("A", n): unsure(0.01)})) == INCONCLUSIVE  # significantly below A
     assert verdict(1, shifted({("A+GD (no task gradient)", 1): -0.1})) == SUPPORTED  # in no row of Table 1
     ours = found(1, shifted({("Adv Tr SL", 1): 0.012, ("A+Mixup", 3): unsure(0.004)})).ours
-    assert ours.startswith("A - none +0.100 at 1 (p 0.047; over 3 runs 0), +0.060 at 3 (")
+    assert ours.startswith("A - none +0.100 at 1 (p 0.047; over 3 sets 0), +0.060 at 3 (")
     assert ours.endswith("; least above none: Adv Tr SL +0.012 at 1, A+Mixup +0.004 at 3")
 
 
@@ -488,7 +501,7 @@ def test_claim_11_says_the_inferred_column():
     gains = of_structures(sure(0.04), sure(0.01), sure(0.01))
     assert found(11, dices({"A+GD+GI": gains, "A+Mixup": 0})).ours == (
         "right ventricle (column inferred) +0.040 (p 0.016); "
-        "all three: A+GD+GI - A+Mixup +0.020 at 1 (p 0.047; over 3 runs 0)"
+        "all three: A+GD+GI - A+Mixup +0.020 at 1 (p 0.047; over 3 sets 0)"
     )
 
 

@@ -162,8 +162,11 @@ def bortsova_08(scores):
     n, wins = len(_wins(d)), int(_wins(d).sum())
     if n < 15:
         return not_run(n, 15)
-    ours = f"better in {wins} of {n}, by {mean(d):+.1f}"
-    return Verdict(verdict(wins / n >= 0.8 and mean(d) > 0, wins / n <= 0.5), ours, n, "count")
+    (low, high), small = interval(d), inside(d, *margin(PAPER, "bortsova-08"))
+    test, p = least_clear([greater(d), small])
+    ours = f"better in {wins} of {n}, by {mean(d):+.1f} ({low:+.1f} to {high:+.1f})"
+    supported = wins / n >= 0.8 and passes(d) and small[1] < 0.05
+    return Verdict(verdict(supported, wins / n <= 0.5), ours, n, f"count; {test}", p)
 
 
 def bortsova_09(scores):

@@ -19,6 +19,7 @@ from fewlabels.papers.chaitanya2019.comparisons import (
     mean_of,
     metric_of,
     of_method,
+    of_sets,
     pairs,
     said_of,
     significance,
@@ -142,7 +143,7 @@ def chaitanya_12(scores):
 
 def _within(d, claim):
     """Name and p of the test that the mean over structures is within a claim's margin; its interval in words."""
-    d = d.mean(axis=1).round(DIGITS)
+    d = of_sets(d.mean(axis=1)).round(DIGITS)
     low, high = interval(d)
     return *inside(d, *margin("chaitanya2019", claim)), f"{signed(low)} to {signed(high)}"
 
@@ -175,8 +176,8 @@ def chaitanya_15(scores):
         return lacking
     draws = np.random.default_rng(0).choice(d, (1000, len(d))).mean(axis=1)
     low, high = np.percentile(draws, (2.5, 97.5)).round(DIGITS)
-    of_run = {n: at(gap, n).groupby(["split", "seed"]).mean() for n in VOLUMES}
-    over = (of_run[1] - of_run[3]).dropna().round(DIGITS)
+    of_set = {n: at(gap, n).groupby(["split", "seed"]).mean() for n in VOLUMES}
+    over = of_sets((of_set[1] - of_set[3]).dropna()).round(DIGITS)
     if len(over) < LEAST:
         return Verdict("not run", f"too few labelled sets with {rows} at both: {len(over)} of {LEAST}")
     least, most = interval(over, 0.95)

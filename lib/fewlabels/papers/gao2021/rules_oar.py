@@ -10,8 +10,8 @@ from fewlabels.scores.paired import (
     above_each,
     absent,
     clearest,
-    close,
     each,
+    least_clear,
     mean,
     minus,
     paired,
@@ -20,7 +20,7 @@ from fewlabels.scores.paired import (
     tested,
 )
 from fewlabels.scores.published import margin
-from fewlabels.scores.statistics import greater
+from fewlabels.scores.statistics import DIGITS, greater, inside
 from fewlabels.scores.verdicts import Verdict, verdict
 
 SINGLES = ("Affine", "Deform", "Appear")
@@ -76,9 +76,12 @@ def gao_15(scores):
     if lacking:
         return lacking
     full, reduced = ({s: minus(dice, s, f"nnUNet {kind}") for s in SINGLES} for kind in ("Full", "Reduce"))
-    judged, *test = close([*full.values(), *reduced.values()], *margin("gao2021", "gao-15"))
+    least, most = margin("gao2021", "gao-15")  # which has no upper end: better is competitive too
+    test = least_clear(inside(d, least, most) for d in (*full.values(), *reduced.values()))
+    supported = test[1] < 0.05 and all(mean(d) >= 0 for d in full.values())
+    contradicted = some_pass([*(-d for d in full.values()), *((least - d).round(DIGITS) for d in reduced.values())])
     gaps = (f"{s} - Full {tested(full[s])}, - Reduce {tested(reduced[s])}" for s in SINGLES)
-    return Verdict(judged, "; ".join(gaps), _seeds(dice), *test)
+    return Verdict(verdict(supported, contradicted), "; ".join(gaps), _seeds(dice), *test)
 
 
 def gao_16(scores):
