@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewlabels.models.auxbn import with_auxiliary
+from fewlabels.models.layers import Conv3d
 from fewlabels.models.resunet3d import ResUNet3D
 
 # Channels and kernel of each level, poolings between them.
@@ -120,7 +121,7 @@ def test_every_parameter_receives_a_gradient():
 
 def test_batch_norm_is_the_only_norm_and_takes_auxiliary_ones():
     net = ResUNet3D(width=2)
-    assert {type(m) for m in net.modules() if m._parameters} == {nn.Conv3d, nn.BatchNorm3d}
+    assert {type(m) for m in net.modules() if m._parameters} == {nn.Conv3d, Conv3d, nn.BatchNorm3d}
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     # 1 block in the first level, 2 in each of the others; in each decoder one norm and 2 blocks; 4 blocks have a third
     assert len(norms) == 2 * (1 + 4 * 2) + 4 * (1 + 2 * 2) + 4

@@ -17,9 +17,15 @@ class Conv3d(nn.Conv3d):
 
     torch leaves such a batch of one to its old code, several times slower than oneDNN. The same values and gradients,
     up to rounding: the second volume's output is dropped, so its gradient is 0.
+
+    Volumes of two planes are convolved in float32 under autocast too: for these oneDNN's bfloat16 leaves part of the
+    weights' gradient as memory was before (torch 2.11, on AVX512-BF16).
     """
 
     def forward(self, x):
+        if x.device.type == "cpu" and x.shape[2] == 2 and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self(x.float())
         alone = len(x) == 1 and x.shape[:4].numel() <= SMALL and max(self.kernel_size) > 1
         if alone and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             return super().forward(torch.cat([x, x]))[:1]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewlabels.models.layers import Conv3d
+
 
 class ResUNet3D(nn.Module):
     """Images `(N, in_channels, Z, Y, X)` -> logits `(N, classes, Z, Y, X)`.
@@ -78,4 +80,4 @@ def _activated(inputs, outputs, kernel):
 
 def _convolution(inputs, outputs, kernel):
     """The size stays; no bias, as what follows has one, or a norm."""
-    return nn.Conv3d(inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=False)
+    return Conv3d(inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=False)
