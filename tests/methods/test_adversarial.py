@@ -179,6 +179,11 @@ def test_3d_with_one_image_a_part():
     small.training_step(batch(8, (16, 18, 20), 1, real=3))
 
 
+def test_another_regulariser_is_refused():
+    with pytest.raises(ValueError, match=r"^regulariser: expected one of norm, mean_square, found 'mean'$"):
+        method(regulariser="mean")
+
+
 @pytest.mark.parametrize(("n", "kinds", "parts"), [(6, KINDS, 4), (1, KINDS, 4), (3, ("affine",), 2)])
 def test_a_batch_that_cannot_be_divided_is_refused(n, kinds, parts):
     with pytest.raises(ValueError, match=rf"^batch: expected a multiple of {parts}, its parts, found {n}$"):

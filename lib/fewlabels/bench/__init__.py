@@ -5,6 +5,7 @@ peers       other packages' ways to warp
 cases       what is timed
 training    the share of a training step that its fields take
 abilities   what each package can do, as read in its code
+precision   a training step in bfloat16 beside float32, and with freed memory kept
 volumes     what the convolution of one small volume takes
 report      speed.csv, capabilities.csv, warps.md, figure1.png
 """

@@ -51,6 +51,8 @@ class RegularisedAdversarial(Resumable):
     lam, gamma    lambda and gamma of Eq. 5
     saturating    G minimises log(1 - D) as in Eq. 4
     regulariser   ||.|| of Eq. 6-8: "norm" or "mean_square"
+
+    Raises ValueError for another regulariser.
     """
 
     def __init__(
@@ -61,7 +63,10 @@ class RegularisedAdversarial(Resumable):
         self.network = nn.ModuleDict({"T": T, "G": self.G} | ({"D": D} if D is not None else {}))
         self.task_loss, self.optimisers, self.move_targets = task_loss, optimisers, move_targets
         self.lam, self.gamma, self.saturating = lam, gamma, saturating
-        self.size_of = {"norm": norm, "mean_square": mean_square}[regulariser]
+        sizes = {"norm": norm, "mean_square": mean_square}
+        if regulariser not in sizes:
+            raise ValueError(f"regulariser: expected one of {', '.join(sizes)}, found {regulariser!r}")
+        self.size_of = sizes[regulariser]
 
     def augment(self, G, x, y):
         """x_hat = G(z, x) (+) x, its targets, R(G(z, x)) of Eq. 3, and G(z, x) itself."""

@@ -14,9 +14,7 @@ from fewlabels.losses import kl_divergence
 from fewlabels.methods.resumable import Resumable
 
 KL_CLIP = 1e-7  # Keras' epsilon
-LABEL_ZERO = (
-    KL_CLIP  # in place of the zeros of a one-hot label, whose logarithm would be -inf, in every form of the loss
-)
+LABEL_ZERO = KL_CLIP  # in place of a one-hot label's zeros, whose logarithm is -inf; in every form of the loss
 
 
 class PredictionConsistency(Resumable):
