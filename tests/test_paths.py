@@ -2,16 +2,14 @@
 
 import subprocess
 
-import pandas as pd
 import pytest
 import yaml
 
 from fewlabels import paths
 from fewlabels.__main__ import main
-from fewlabels.engine import ledger, params, sweep
+from fewlabels.engine import params, sweep
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.paths import CHECKOUT
-from fewlabels.scores.verdicts import COLUMNS
 
 
 @pytest.fixture
@@ -59,18 +57,3 @@ def test_the_command_runs_into_it(checkout, tmp_path, monkeypatch, tiny):
     assert (checkout / "results/local/jsrt/phantom-quick/scores.csv").exists()
     assert main(["run", str(file), "--results", str(checkout / "results")]) == 0
     assert (checkout / "results/jsrt/phantom-quick/scores.csv").exists()
-
-
-def test_the_ledger_does_not_count_what_is_local(tmp_path):
-    folder = tmp_path / "local/jsrt/jsrt-quick"
-    folder.mkdir(parents=True)
-    claims = pd.DataFrame(
-        [["bortsova2019", "bortsova-01", "s", "1", "why", 1, "t", 0.1, "jsrt", "1/5 of the steps", "supported", ""]]
-    )
-    claims.set_axis(COLUMNS, axis=1).to_csv(folder / "claims.csv", index=False)
-    (folder / "scores.csv").write_text("not read\n")
-    assert ledger.overview(tmp_path) == ""
-    ledger.judge_again(tmp_path)
-    (tmp_path / "jsrt").mkdir()
-    folder.rename(tmp_path / "jsrt/jsrt-quick")
-    assert "supported" in ledger.overview(tmp_path)  # where it would count
