@@ -26,6 +26,7 @@ from PIL import Image
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.errors import BadInput
+from fewlabels.files import is_data, listed
 from fewlabels.paths import NOWHERE
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -168,7 +169,7 @@ def _read(root):
 
 def _read_folder(folder):
     """The folder or archive that holds the images, and its arrays."""
-    archive, zips = folder / ARCHIVE, sorted(folder.glob("*.zip"))
+    archive, zips = folder / ARCHIVE, [path for path in listed(folder) if path.suffix == ".zip"]
 
     def read(name):
         return (folder / name).read_bytes()
@@ -261,7 +262,7 @@ def _copy(base, names, read):
     """The arrays of a copy: of all that is in `base`, the `names` below train/ and test/, each `read(name)`."""
     found = {}
     for name in names:
-        if not name.startswith(("train/", "test/")) or name.endswith("/") or "/." in name:
+        if not name.startswith(("train/", "test/")) or name.endswith("/") or not is_data(name):
             continue
         match = MEMBER.fullmatch(name)
         if match is None or not name.isprintable():

@@ -29,6 +29,7 @@ from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms.chest import CLASSES
 from fewlabels.data.phantoms.chest import chest as phantom
 from fewlabels.errors import BadInput
+from fewlabels.files import files_below
 from fewlabels.paths import NOWHERE
 
 __all__ = ["CLASSES", "IDS", "check", "load", "phantom", "prepare", "splits"]
@@ -188,11 +189,7 @@ def _find(folder):
     looked_for = f"ID.IMG anywhere below (from {IMAGES_FROM}) and <structure>/ID.gif (from {MASKS_FROM})"
     if not folder.is_dir():
         raise BadInput(folder, f"a folder with {looked_for}", "no such folder")
-    files = []
-    for here, folders, names in os.walk(folder, followlinks=True):  # images are often a link to another disk
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-
+    files = files_below(folder)
     images = [path for path in files if path.suffix.lower() == ".img"]
     data = "jsrt" if images else "jsrt-8bit"
     if not images:
