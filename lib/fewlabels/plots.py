@@ -70,6 +70,15 @@ def pictures(images, labels=None, titles=None, columns=6, classes=None, size=1.6
     return figure
 
 
+def compared(images, maps, **options):
+    """A row for each image `(N, H, W)`, in which `{name: label maps (N, H, W)}` stand beside one another."""
+    shown = np.stack([np.asarray(labels) for labels in maps.values()], axis=1)
+    options = {"columns": len(maps)} | options
+    return pictures(
+        np.repeat(np.asarray(images), len(maps), axis=0), np.concatenate(shown), [*maps] * len(images), **options
+    )
+
+
 def deformed_grid(axis, u, every=4, title="", **options):
     """Where a field `(2, H, W)` fetches its pixels from: the regular grid q, drawn at q + u(q)."""
     rows, columns = np.meshgrid(*(np.arange(n) for n in u.shape[1:]), indexing="ij")
