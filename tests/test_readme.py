@@ -84,6 +84,13 @@ def test_no_results(tmp_path):
     assert "supported" in ledger(told(tmp_path))  # heads of tables without a row
 
 
+def test_a_users_own_local_results_do_not_count(tmp_path):
+    write_claims(tmp_path / "local" / "jsrt" / "jsrt-quick", "jsrt", ["supported"])
+    assert overview(tmp_path) == ""
+    (tmp_path / "local" / "jsrt").rename(tmp_path / "jsrt")
+    assert "**supported**" in overview(tmp_path)
+
+
 def test_ledger_command_changes_the_block_alone(tmp_path, monkeypatch):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGINS}old\n{ENDS}after\n", encoding="utf-8")
