@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and small."""
+"""Files that are either whole or not there, and small; and what of a folder is data."""
 
 import fcntl
 import hashlib
@@ -12,6 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from fewlabels.errors import BadInput
+
+# What file managers, Jupyter, macOS, Windows and network storage leave behind is hidden (.DS_Store, ._JPCLN001.gif,
+# .ipynb_checkpoints), or one of these.
+LEFT_BEHIND = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"}
+
+
+def is_data(name):
+    """Whether a path inside a folder or archive may be data: no part of it is hidden or LEFT_BEHIND."""
+    return not any(part.startswith(".") or part in LEFT_BEHIND for part in str(name).split("/"))
+
+
+def listed(folder):
+    """The files and folders in `folder` that may be data, by name, sorted; none if it is no folder."""
+    return sorted(path for path in folder.iterdir() if is_data(path.name)) if folder.is_dir() else []
+
+
+def files_below(folder, above=()):
+    """All files below `folder` that may be data, sorted by folder. Links are followed, as data often lie on another
+    disk; one that leads back to a folder it is in is passed over."""
+    status = folder.stat()
+    here, files, folders = (status.st_dev, status.st_ino), [], []
+    if here in above:
+        return []
+    for path in listed(folder):
+        (folders if path.is_dir() else files).append(path)
+    return files + [path for inner in folders for path in files_below(inner, (*above, here))]
 
 
 @contextmanager

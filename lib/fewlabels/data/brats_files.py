@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fewlabels.data import half_slices, nifti, prepared
 from fewlabels.data.half_slices import SIDE
 from fewlabels.errors import BadInput
+from fewlabels.files import listed
 from fewlabels.paths import NOWHERE
 
 FROM = "https://www.med.upenn.edu/sbia/brats2017.html"
@@ -78,7 +79,7 @@ def arrays_of(root):
 def _open_folder(folder):
     official = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
     data = "brats" if official else "brats2015-2seq"
-    found = [path for where in official or [folder] if where.is_dir() for path in sorted(where.iterdir())]
+    found = [path for where in official or [folder] for path in listed(where)]
     found = {path.name: path for path in found if path.is_dir()}
     if not found:
         expected = f"HGG/ID/ and LGG/ID/ with five files each (from {FROM})"

@@ -30,6 +30,7 @@ from fewlabels.data.phantoms import head_neck as phantoms
 from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
 from fewlabels.data.phantoms.head_neck import head_neck as phantom
 from fewlabels.errors import BadInput
+from fewlabels.files import listed
 from fewlabels.paths import NOWHERE
 
 __all__ = ["CLASSES", "TEST", "check", "load", "phantom", "prepare", "splits", "to_native"]
@@ -190,7 +191,7 @@ def _open(root):
     if root.is_file():
         return _open_prepared(root)
     if (root / "pddca").is_dir():
-        folders = {path.name: path for path in sorted((root / "pddca").glob("0522c*")) if path.is_dir()}
+        folders = {path.name: path for path in listed(root / "pddca") if path.match("0522c*") and path.is_dir()}
         data, test, expected = "pddca", TEST, f"{TRAIN} + {len(TEST)} folders 0522cNNNN (from {FROM})"
         missing = [name for name in TEST if name not in folders]
         if missing or len(folders) != TRAIN + len(TEST):
@@ -198,8 +199,7 @@ def _open(root):
             raise BadInput(root / "pddca", expected, found)
     elif (root / "openkbp").is_dir():
         parts = [
-            {path.name: path for path in sorted((root / "openkbp" / part).glob("*")) if path.is_dir()}
-            for part in ("train", "test")
+            {path.name: path for path in listed(root / "openkbp" / part) if path.is_dir()} for part in ("train", "test")
         ]
         if not all(parts) or set(parts[0]) & set(parts[1]):
             twice = len(set(parts[0]) & set(parts[1]))
@@ -253,8 +253,9 @@ def _patient(folder, data):
     low, high = image.min(), image.max()
     if not (low >= -(2**15) and high < 2**15 and (image.dtype.kind in "iu" or (image == np.round(image)).all())):
         raise BadInput(folder / "img.nrrd", "whole Hounsfield units of 16 bits", f"{image.dtype}, {low:g} to {high:g}")
-    files = {path.stem: path for path in sorted((folder / "structures").glob("*.nrrd"))}
-    for path in sorted((folder / "structures").glob("[!.]*")):  # an organ that is not read counts as not delineated
+    structures = listed(folder / "structures")
+    files = {path.stem: path for path in structures if path.suffix == ".nrrd"}
+    for path in structures:  # an organ that is not read counts as not delineated
         if path.suffix != ".nrrd" and (name := path.name.split(".")[0]) in classes[1:]:
             raise BadInput(path, f"{name}.nrrd", path.name)
     unknown = [path for name, path in files.items() if name not in {*classes[1:], *IGNORED.get(data, ())}]
