@@ -336,6 +336,16 @@ def test_an_image_of_one_value_in_a_copy(request, form):
     refused(lambda: cifar10.check(root), f"{path}: expected a photograph, found nothing but 7")
 
 
+def test_a_jpeg_file_filled_up_with_zeros(copy):
+    path = next((copy / "cifar10/train/dog").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(9))  # behind the image
+    cifar10.load(copy)
+    path.write_bytes(content[:400] + bytes(len(content) - 400))
+    expected = f"{path}: expected a JPEG file to its end, found nothing but 0 behind the first "
+    refused(lambda: cifar10.load(copy), expected)
+
+
 def test_two_zips(zipped):
     shutil.copy(zipped / "cifar10/copy.zip", zipped / "cifar10/another.zip")
     refused(lambda: cifar10.load(zipped), f"{zipped / 'cifar10'}: ", "one .zip", "found another.zip, copy.zip")

@@ -190,8 +190,9 @@ def _decode(base, arrays):
     suffix, kind = FORMATS[str(arrays["data"])]
     pixels = np.empty((len(ids), 3, 32, 32), np.uint8)
     for i, name in enumerate(ids):
-        where, file = f"{base}/{name}.{suffix}", io.BytesIO(content[offsets[i] : offsets[i + 1]])
-        with prepared.reading(where, f"a {kind} image"), Image.open(file, formats=(kind,)) as picture:
+        where, file = f"{base}/{name}.{suffix}", content[offsets[i] : offsets[i + 1]]
+        prepared.whole_jpeg(where, file)
+        with prepared.reading(where, f"a {kind} image"), Image.open(io.BytesIO(file), formats=(kind,)) as picture:
             if (picture.mode, picture.size) != ("RGB", (32, 32)):
                 raise BadInput(where, "mode RGB, 32 x 32", "mode {}, {} x {}".format(picture.mode, *picture.size))
             pixels[i] = np.asarray(picture).transpose(2, 0, 1)
