@@ -10,6 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from ipykernel.ipkernel import IPythonKernel
+from jupyter_client.kernelspec import get_kernel_spec
 from PIL import Image
 
 from fewlabels import plots
@@ -53,6 +55,19 @@ def test_notebook_has_the_sources_of_its_script(script):
     from_script = jupytext.read(script).cells
     from_notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
     assert [cell.source for cell in from_script] == ["".join(cell["source"]) for cell in from_notebook]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_jupyterlab_saves_a_notebook_and_its_script_as_they_are(script):
+    """It sets kernelspec and language_info when it opens one; its jupytext writes both files when it saves."""
+    stored = script.with_suffix(".ipynb").read_text(encoding="utf-8")
+    notebook = nbformat.reads(stored, as_version=4)
+    spec, language = get_kernel_spec("python3"), dict(notebook.metadata.language_info)
+    named = {"name": "python3", "display_name": spec.display_name, "language": spec.language}
+    assert notebook.metadata.kernelspec == named
+    assert language == IPythonKernel.language_info | {"version": language["version"]}
+    assert jupytext.writes(notebook, "ipynb") + "\n" == stored
+    assert jupytext.writes(notebook, "py:percent") == script.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -1,7 +1,9 @@
 """What figures name and how far their axes reach."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fewlabels import plots
 from fewlabels.bench import report
@@ -26,6 +28,30 @@ def test_axes_end_where_scores_do_and_rows_keep_off_them(unit, top):
     bottom, highest = axis.get_ylim()
     assert bottom > 1
     assert highest < 0
+
+
+def test_error_bars_are_of_several_runs_only():
+    rows = [("A", "x", 0.5, None, None), ("B", "x", 0.4, 0.1, None)]
+    [axis] = plots.by_structure(table(rows), ["x"], xlabel="Dice", spread="seeds").axes
+    bars = np.array([bar for bar in axis.containers[0].lines[2][0].get_segments() if len(bar)])
+    assert np.ptp(bars[np.isfinite(bars).all((1, 2))][..., 0], axis=1) == pytest.approx([0.2])
+    figure = plots.by_structure(table(rows[:1]), ["x"], xlabel="Dice", spread="seeds")
+    assert not figure.axes[0].containers[0].has_xerr
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours"]
+
+
+@pytest.mark.parametrize("large", [2, 4])
+def test_outlines_of_neighbours_are_both_seen_along_their_border(large, tmp_path):
+    """A small structure within a large one, of the lower and of the higher class."""
+    small, labels = 6 - large, np.full((32, 32), large)
+    labels[12:20, 8:24] = small
+    figure, axis = plots.plt.subplots(figsize=(1.6, 1.6))
+    plots.picture(axis, np.zeros((32, 32)), labels)
+    plots.save(figure, tmp_path / "new" / "x.png")
+    with Image.open(tmp_path / "new" / "x.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    for c in (small, large):
+        assert (np.abs(pixels - 255 * np.array(plots.OUTLINES[c])).max(-1) < 40).sum() > 100
 
 
 def test_parts_of_a_step_have_a_line_each_in_the_benchmarks_figure():

@@ -65,6 +65,13 @@ def test_overview_of_nothing_is_empty(tmp_path):
     assert overview(tmp_path).strip() == ""
 
 
+def test_a_users_own_local_results_do_not_count(tmp_path):
+    write_claims(tmp_path / "local" / "jsrt" / "jsrt-quick", "jsrt", ["supported"])
+    assert overview(tmp_path) == ""
+    (tmp_path / "local" / "jsrt").rename(tmp_path / "jsrt")
+    assert "**supported**" in overview(tmp_path)
+
+
 def test_ledger_command_changes_the_block_alone(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text(f"before\n{LEDGER_BEGINS}old\n{LEDGER_ENDS}after\n", encoding="utf-8")
     write_claims(tmp_path / "results" / "jsrt" / "jsrt-lite", "jsrt", ["supported"])

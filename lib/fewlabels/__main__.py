@@ -135,8 +135,8 @@ def _parser():
     for name, function in (("run", run), ("notebooks", notebooks)):
         sub = reading(name, function)
         sub.add_argument("params", help="params/<experiment>/<profile>.yaml")
-        help_results = "root of the result folders (default: FEWLABELS_RESULTS, or results)"
-        sub.add_argument("--results", type=expanduser, default=results_root(), help=help_results)
+        help_results = "root of the result folders (default: FEWLABELS_RESULTS, or results/local for quick and smoke, "
+        sub.add_argument("--results", type=expanduser, help=f"{help_results}or results)")
         if function is run:
             sub.add_argument(
                 "--only", default="", help="runs to do now: 'split=0,labels=5'; a repeated key means either"

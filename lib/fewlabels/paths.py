@@ -5,6 +5,7 @@ from os.path import expanduser
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]  # the repository, where it is one and not an installed package
+LOCAL = ("quick", "smoke")  # profiles of which each user makes results of his own; those in git are examples
 NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no data root
 
 
@@ -17,10 +18,13 @@ def data_root():
     return expanduser(os.environ.get("FEWLABELS_DATA") or "") or None
 
 
-def results_root():
-    """FEWLABELS_RESULTS, or `results` in the repository (in the working directory for an installed package)."""
-    named = expanduser(os.environ.get("FEWLABELS_RESULTS") or "")
-    return Path(named or (CHECKOUT if is_checkout() else Path.cwd()) / "results")
+def results_root(profile=None):
+    """Where result folders go: FEWLABELS_RESULTS, or `results` in the repository (in the working directory for an
+    installed package); of the profiles that everybody runs, `results/local`, which git ignores."""
+    if named := expanduser(os.environ.get("FEWLABELS_RESULTS") or ""):
+        return Path(named)
+    root = (CHECKOUT if is_checkout() else Path.cwd()) / "results"
+    return root / "local" if profile in LOCAL else root
 
 
 def datasets(function: str) -> list[str]:

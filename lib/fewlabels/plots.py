@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from fewlabels.files import whole
+
 COLOURS = sns.color_palette("colorblind")
 OUTLINES = [COLOURS[i] for i in (7, 3, 2, 8, 4, 9, 1, 0, 5, 6)]  # by class, neighbours far apart; background grey
 sns.set_theme(
@@ -12,6 +14,12 @@ sns.set_theme(
     palette="colorblind",
     rc={"figure.dpi": 110, "savefig.dpi": 150, "savefig.bbox": "tight"},
 )
+
+
+def save(figure, path):
+    """Writes a figure as PNG, whole or not at all; its folder is made."""
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def finished(figure, title, ncols, **despine):
@@ -24,12 +32,22 @@ def finished(figure, title, ncols, **despine):
     return figure
 
 
+def bars(sd):
+    """Error bars from a column of standard deviations: none where there is one run, nor in the legend if nowhere."""
+    return None if sd.isna().all() else sd.astype(float)
+
+
 def picture(axis, image, labels=None, title="", **options):
-    """One image `(H, W)` in grey with the outlines of its integer label map, one colour a class."""
+    """One image `(H, W)` in grey with the outlines of its integer label map, one colour a class.
+
+    An outline runs within its structure, a quarter of a pixel from the outer pixels' centres, so that those of
+    neighbours lie beside each other; large structures are drawn first.
+    """
     axis.imshow(image, **{"cmap": "gray", "interpolation": "nearest"} | options)
     if labels is not None:
-        for c in np.unique(labels[labels > 0]):
-            axis.contour(labels == c, levels=[0.5], colors=[OUTLINES[c]], linewidths=1.2)
+        classes, areas = np.unique(labels[labels > 0], return_counts=True)
+        for c in classes[np.argsort(-areas)]:
+            axis.contour(labels == c, levels=[0.75], colors=[OUTLINES[c]], linewidths=1.0)
     axis.set(xticks=[], yticks=[])
     axis.set_title(title, fontsize=8)
     return axis
@@ -71,7 +89,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
 
     `table` as `tables.beside_paper` gives it; `spread`: of what the sd is. Axes end where scores do, at 1 or 100 %.
     """
-    rows = list(dict.fromkeys(table["row"]))
+    rows, several = list(dict.fromkeys(table["row"])), bars(table["ours_sd"]) is not None
     figure, [axes] = plt.subplots(
         1,
         len(columns),
@@ -84,7 +102,7 @@ def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
         part = table[table["column"] == column].set_index("row").reindex(rows)
         y, ours, paper = np.arange(len(rows)), part["ours_mean"].notna(), part["paper_mean"].notna()
         style = {"color": COLOURS[0], "marker": "o", "linestyle": "", "capsize": 2, "markersize": 4}
-        sd, label = part["ours_sd"][ours].fillna(0), f"ours, ± sd of {spread}"
+        sd, label = bars(part["ours_sd"][ours]), f"ours, ± sd of {spread}" if several else "ours"
         drawn = axis.errorbar(part["ours_mean"][ours], y[ours], xerr=sd, label=label, **style)
         drawn.lines[0].set_clip_on(False)  # a marker at an end is whole, a bar goes no further
         if paper.any():

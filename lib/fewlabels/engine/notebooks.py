@@ -21,7 +21,7 @@ from fewlabels.paths import CHECKOUT
 def read(source):
     """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
     notebook = jupytext.read(source)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return notebook
 
 
@@ -83,6 +83,7 @@ def execute(source, target, values):
             if cell.cell_type == "code" and status != "completed":
                 raise RuntimeError(f"{source.name}: cell {number}: expected status completed, found {status}")
         shrink(done)
+        done.metadata.pop("jupytext", None)  # a record of a run: no script belongs beside it
         done.metadata.papermill |= {"input_path": source.name, "output_path": target.name}  # no path of this machine
         unfinished.write_text(nbformat.writes(done) + "\n", encoding="utf-8")
     for figure in target.parent.glob("*.png"):
@@ -101,8 +102,9 @@ def shrink(notebook):
 def build(source):
     """`notebooks/x.py` -> `notebooks/x.ipynb`, executed with its own parameters, its outputs kept.
 
-    Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file, so that building
-    twice on one kind of machine gives the same bytes but for the pictures' and the timings' own differences.
+    Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file but Python's
+    version, so that building twice on one kind of machine gives the same bytes but for the pictures' and the timings'
+    own differences. The file is what JupyterLab would write: it finds nothing to change when it opens one.
     """
     notebook = read(source)
     for number, cell in enumerate(notebook.cells):
@@ -113,8 +115,7 @@ def build(source):
         if "outputs" in cell:  # progress bars and warnings are of the moment
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     shrink(notebook)
-    notebook.metadata.pop("language_info", None)
-    write_text(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
+    write_text(source.with_suffix(".ipynb"), jupytext.writes(notebook, "ipynb") + "\n")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ DEFAULT = "no such key"  # of a Run, or of a Config that has it no more
 
 def folder_of(experiment, config, cohort, results=None):
     """`<results>/<experiment>/<data>-<profile>`: phantom and real data never share a folder. Without a cohort, of data
-    that need no files: those have the config's name for them."""
+    that need no files: those have the config's name for them. Without `results`, below the profile's `results_root`."""
     data = cohort.meta["data"] if cohort else config.data
-    return Path(results or results_root()) / experiment.NAME / f"{data}-{config.profile}"
+    return Path(results or results_root(config.profile)) / experiment.NAME / f"{data}-{config.profile}"
 
 
 def default_device():

@@ -36,6 +36,8 @@ def test_validation_curves_are_means_with_the_range_of_runs():
     runs = [[{"step": s, "validation": 10.0 * s + d} for s in (1, 2)] for d in (0, 2, 7)]
     figure = figures.validation_curves({("a", "x"): runs, ("b", "x"): runs[:1], ("b", "y"): runs[1:2]})
     x, y = figure.axes
+    assert "mean of runs" in figure.get_suptitle()
+    assert figures.validation_curves({("a", "x"): runs[:1]}, "t").get_suptitle() == "t"
     assert [axis.get_title() for axis in (x, y)] == ["x", "y"]
     assert np.allclose(x.lines[0].get_xydata(), [(1, 0.13), (2, 0.23)])
     assert np.allclose(x.lines[1].get_xydata(), [(1, 0.1), (2, 0.2)])

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from fewlabels.plots import COLOURS, finished
+from fewlabels.plots import COLOURS, bars, finished
 
 
 def by_volumes(table, structures, title=""):
@@ -24,8 +24,9 @@ def by_volumes(table, structures, title=""):
             place = part["row"].map(rows.index) + (i - (len(volumes) - 1) / 2) * 0.3
             if part["ours_mean"].notna().any():  # or the legend would name what is not there
                 style = {"color": COLOURS[i], "marker": "os"[i % 2], "linestyle": "", "capsize": 2, "markersize": 4}
-                label = f"ours, {n} volume{'s' * (n != '1')} (± sd of runs)"
-                drawn = axis.errorbar(part["ours_mean"], place, xerr=part["ours_sd"].fillna(0), label=label, **style)
+                several = bars(table["ours_sd"][table["column"].str.endswith(f", {n}")]) is not None
+                label = f"ours, {n} volume{'s' * (n != '1')}{' (± sd of runs)' * several}"
+                drawn = axis.errorbar(part["ours_mean"], place, xerr=bars(part["ours_sd"]), label=label, **style)
                 drawn.lines[0].set_clip_on(False)
             if part["paper_mean"].notna().any():
                 style = {"marker": "D", "linestyle": "", "fillstyle": "none", "label": f"in the paper, {n}"}

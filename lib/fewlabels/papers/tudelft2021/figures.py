@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from fewlabels.plots import COLOURS, finished
+from fewlabels.plots import COLOURS, bars, finished
 
 
 def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
@@ -25,7 +25,7 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
             of_mode = here[(here["mode"] == mode) & here["ours_mean"].notna()]
             place = of_mode["method"].map(methods.index) + (i - (len(modes) - 1) / 2) * 0.2
             style = {"color": COLOURS[i], "marker": "os^v"[i % 4], "linestyle": "", "capsize": 2, "label": mode}
-            axis.errorbar(place, of_mode["ours_mean"], yerr=of_mode["ours_sd"].fillna(0), **style)
+            axis.errorbar(place, of_mode["ours_mean"], yerr=bars(of_mode["ours_sd"]), **style)
         paper = here.drop_duplicates("method").dropna(subset="paper_mean")
         style = {
             "color": "grey",

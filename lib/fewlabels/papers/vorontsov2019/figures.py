@@ -77,5 +77,6 @@ def validation_curves(histories, title=""):
     grid = sns.relplot(frame, x="step", y="validation", **lines, **layout, facet_kws={"despine": True})
     grid.set(ylim=(0, None)).set_axis_labels("step", "Dice, validation").set_titles("{col_name}", size=8)
     grid.legend.set_title(None)
-    grid.figure.suptitle(f"{title}; mean of runs, lowest to highest", fontsize=8, y=1.02)
+    several = any(len(runs) > 1 for runs in histories.values())
+    grid.figure.suptitle(title + "; mean of runs, lowest to highest" * several, fontsize=8, y=1.02)
     return grid.figure
