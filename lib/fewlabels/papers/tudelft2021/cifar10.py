@@ -182,7 +182,7 @@ def build(config, run, cohort, lam, learning_rate, device="cpu"):
         torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
         transform_of(run, "training"),
         lam,
-        norms_apart=config.norms == "apart",
+        norm="apart" if config.norms == "apart" else "joint",
         legacy_inference_mode="legacy_inference_mode" in on,
         kl_clip=KL_CLIP if "kl_clip" in on else 0.0,
         symmetric_supervised_kl="symmetric_supervised_kl" in on,
