@@ -8,7 +8,9 @@ WHOLE = "paper scale"
 SHARE = re.compile(r"([\d,]+)(?: of |/)([\d,]+)")
 
 
-def of_paper(steps, width, size=(1, 1), unit="px"):
+def of_paper(
+    steps: tuple[int, int], width: tuple[float, float], size: tuple[int, int] = (1, 1), unit: str = "px"
+) -> str:
     """The scale of what was run. `steps`, `width` (channels) and `size` (of images, in `unit`): `(ours, the paper's)`.
 
     What is at least the paper's is not said.
@@ -21,6 +23,6 @@ def of_paper(steps, width, size=(1, 1), unit="px"):
     return ", ".join(parts) or WHOLE
 
 
-def share(words):
+def share(words: str) -> Fraction | int:
     """What `of_paper` says as one number: the product of all shares; 1 at the paper's scale."""
     return prod(Fraction(*(int(number.replace(",", "")) for number in pair)) for pair in SHARE.findall(words))
