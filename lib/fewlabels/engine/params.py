@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -73,9 +73,9 @@ def check(Config: type[Checked], values: dict[str, Any], where: object) -> Check
     return config
 
 
-def _each_key_once(node, path):
+def _each_key_once(node: yaml.Node | None, path: Path | str) -> None:
     """Raises BadInput for a key that stands twice, of which PyYAML keeps the last."""
-    lines = {}
+    lines: dict[str, int] = {}
     for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
         name, line = str(key.value), key.start_mark.line + 1
         if name in lines:
@@ -83,7 +83,7 @@ def _each_key_once(node, path):
         lines[name] = line
 
 
-def _numbers(value):
+def _numbers(value: Any) -> Iterator[float]:
     """The floating-point numbers in a value, or in the lists in it."""
     if isinstance(value, float):
         yield value

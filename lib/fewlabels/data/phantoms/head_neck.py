@@ -38,8 +38,8 @@ MIDDLE = -36.0  # `z` of the middle of the volume: that of the organs
 def head_neck(
     n: int = PATIENTS,
     seed: int = 0,
-    spacing: tuple[float, float, float] = (5.0, 4.0, 4.0),
-    size: tuple[int, int, int] = (32, 64, 64),
+    spacing: Sequence[float] = (5.0, 4.0, 4.0),
+    size: Sequence[int] = (32, 64, 64),
 ) -> Cohort:
     """`n` patients, in form as `oar.load` has them, on a grid of `size` (z, y, x) voxels of `spacing` mm; its middle is
     that of the organs, so that the default, 160 x 256 x 256 mm, holds all of them.
