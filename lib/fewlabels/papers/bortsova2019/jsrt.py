@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -132,10 +133,11 @@ def identity(config: Config, run: Run) -> dict[str, Any]:
     return {"amplitude": config.amplitude[0]} | params.identity(config, run, LISTS)
 
 
-def scale(config: Config) -> str:
-    """How far a config goes of the paper's 512 px and at most 5,000 steps of each of two stages."""
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
+    """How far it goes of the paper's 512 px of 12 bit and at most 5,000 steps of each of two stages."""
     steps = config.steps_supervised + config.steps_finetune
-    return of_paper((steps, 10000), (config.width, 32), (config.size, 512))
+    copy = "8-bit copy" if data == "jsrt-8bit" else ""
+    return of_paper((steps, 10000), (config.width, 32), (config.size, 512), beside=[copy])
 
 
 def notebooks(config: Config) -> list[str]:

@@ -10,6 +10,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
@@ -116,9 +117,12 @@ def identity(config: Config, run: Run) -> dict[str, Any]:
     return params.identity(config, run, LISTS)
 
 
-def scale(config: Config) -> str:
-    """How far a config goes of the paper's 224 px and 10,000 steps; width as in the release."""
-    return of_paper((config.steps, 10000), (config.width, 16), (config.size, acdc.GRID))
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
+    """How far it goes of the paper's 224 px, or of a field in the middle, and 10,000 steps; width as in the release."""
+    field = getattr(config, "field", 0) or acdc.GRID
+    middle = f"the middle {field} px alone" if field < acdc.GRID else ""
+    copy = "copy without spacing" if data == "acdc-unspaced" else ""
+    return of_paper((config.steps, 10000), (config.width, 16), (config.size, field), beside=[middle, copy])
 
 
 def notebooks(config: Config) -> list[str]:

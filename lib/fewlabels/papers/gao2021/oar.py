@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -93,10 +94,11 @@ def identity(config: Config, run: Run) -> dict[str, Any]:
     return params.identity(config, run, LISTS)
 
 
-def scale(config: Config) -> str:
-    """How far a config goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
+    """How far it goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
     patch = (prod(config.patch), 40 * 192 * 192)
-    return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch")
+    others = "OpenKBP in place of PDDCA" if data == "openkbp-for-pddca" else ""
+    return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch", beside=[others])
 
 
 def notebooks(config: Config) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -82,9 +83,10 @@ def identity(config: Config, run: Run) -> dict[str, Any]:
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
-def scale(config: Config) -> str:
-    """How far a config goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
-    return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32))
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
+    """How far it goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
+    images = (config.pairs[0], 59500, "images")
+    return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32), counts=[images])
 
 
 def notebooks(config: Config) -> list[str]:
