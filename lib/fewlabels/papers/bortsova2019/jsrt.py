@@ -26,9 +26,13 @@ from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "jsrt"
+BEST = r"\d+ labels|mIoU.*"
 TABLE_2 = ("Baseline", "SemiTC", "SemiTC+")
 # What spans the grid.
 LISTS = ("splits", "labels", "methods", "stop_gradient_labels", "matched_validation_labels", "seeds", "amplitude")
@@ -133,6 +137,11 @@ def scale(config):
     """How far a config goes of the paper's 512 px and at most 5,000 steps of each of two stages."""
     steps = config.steps_supervised + config.steps_finetune
     return of_paper((steps, 10000), (config.width, 32), (config.size, 512))
+
+
+def stages(config, run):
+    """Stage 1, which the methods of one split, label count and seed share, and stage 2: `{name: steps}`."""
+    return {f"supervised_{_place(run)}": config.steps_supervised, run.id: config.steps_finetune}
 
 
 def notebooks(config):

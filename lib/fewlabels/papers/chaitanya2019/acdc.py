@@ -23,9 +23,13 @@ from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "acdc"
+BEST = r"mean, \d"
 
 LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_labels", "extra_splits")
 EXTRA = LISTS[4:]
@@ -113,6 +117,13 @@ def identity(config, run):
 def scale(config):
     """How far a config goes of the paper's 224 px and 10,000 steps; width as in the release."""
     return of_paper((config.steps, 10000), (config.width, 16), (config.size, acdc.GRID))
+
+
+def stages(config, run):
+    """The generators that a row needs, each trained once for all rows that use it, and S: `{name: steps}`."""
+    names, variant = rows.parts(run.method)
+    generators = [f"{name} ({variant})" if variant else name for name in names if name in rows.GENERATORS]
+    return {replace(run, method=name).id: config.steps_generator for name in generators} | {run.id: config.steps}
 
 
 def notebooks(config):

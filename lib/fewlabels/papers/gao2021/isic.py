@@ -3,7 +3,7 @@
 Which networks are trained, and how one is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Literal
 
@@ -22,9 +22,13 @@ from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "isic"
+BEST = ".*"
 
 LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
 JUDGED = 500  # images of a fold at which it is looked where generators act
@@ -97,6 +101,21 @@ def identity(config, run):
 def scale(config):
     """How far a config goes of the paper's 224 px and 70 epochs, 17,500 steps of 32 images; G as wide as DCGAN's."""
     return of_paper((config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16), (config.size, 224))
+
+
+def stages(config, run):
+    """What a row trains before T (generators, networks of a search), and T: `{name: steps}`."""
+    before = {}
+    if run.method == "cGAN":
+        before = {f"{run.id}_{kind}": config.steps_generator for kind in gao_rows.CGAN}
+    if run.method == gao_rows.RANDOM:
+        before = {replace(run, method="Comb").id: config.steps}
+    if run.method == "Fast AA":
+        before = {f"Fast_AA_search_{run.id}": config.steps}
+    if run.method == "RandAug" and len(config.rand_augment) > 1:
+        first = replace(run, fold=config.folds[0]).id
+        before = {f"RandAug_{n}_{m}_{first}": config.steps for n, m in config.rand_augment}
+    return before | {run.id: config.steps}
 
 
 def notebooks(config):

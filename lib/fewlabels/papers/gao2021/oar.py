@@ -26,9 +26,13 @@ from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.scores.sliding import sliding_window
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "oar"
+BEST = "average Dice"
 
 LISTS = ("methods", "seeds")
 
@@ -91,6 +95,12 @@ def scale(config):
     """How far a config goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
     patch = (prod(config.patch), 40 * 192 * 192)
     return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch")
+
+
+def stages(config, run):
+    """cGAN's generators, where the row has them, and T: `{name: steps}`."""
+    generators = gao_rows.CGAN if run.method == "cGAN" else ()
+    return {f"{run.id}_{kind}": config.steps_generator for kind in generators} | {run.id: config.steps}
 
 
 def notebooks(config):

@@ -24,9 +24,13 @@ from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "cifar10"
+BEST = "Accuracy.*"
 
 # How the code behind the report departs from its text or from good practice; `legacy` is the first four.
 SWITCHES = ("legacy_inference_mode", "fixed_angle", "kl_clip", "mixed_accuracy", "symmetric_supervised_kl")
@@ -129,6 +133,15 @@ def identity(config, run):
 def scale(config):
     """How far a config goes of the report's 120 epochs: 3,840 steps of the labelled images, 45,960 of all."""
     return of_paper((config.steps_supervised + config.steps_semi, 3840 + 45960), (config.width, 1))
+
+
+def stages(config, run):
+    """The supervised step, the consistency step, or the one before the other: `{name: steps}`."""
+    first = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
+    if run.method == "Supervised":
+        return {first: config.steps_supervised}
+    before = {"SemiCT": {first: config.steps_supervised}, "SemiTCE": {f"early_{first}": config.steps_early}}
+    return before.get(run.method, {}) | {run.id: config.steps_semi}
 
 
 def notebooks(config):

@@ -21,9 +21,13 @@ from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "brats"
+BEST = ".*"
 
 LISTS = ("methods", "seeds")
 TASK = "brats"
@@ -61,6 +65,11 @@ def identity(config, run):
 def scale(config):
     """How far a config goes of the paper's half-slices of 240 x 120 and 500 epochs, 300,000 steps (`paper.yaml`)."""
     return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240))
+
+
+def stages(config, run):
+    """One: `{name: steps}`."""
+    return {run.id: training.steps_of(config, run)}
 
 
 def notebooks(config):

@@ -22,9 +22,13 @@ from fewlabels.paths import data_root
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "mnist"
+BEST = ".*"
 
 SMALL, LARGE = ("48-simple", "48-hard"), "128"
 LISTS = ("methods", "seeds", "tasks", "extra_methods", "extra_tasks", "extra_seeds", "large_methods", "large_seeds")
@@ -80,6 +84,11 @@ def identity(config, run):
 def scale(config):
     """How far a config goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
     return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32))
+
+
+def stages(config, run):
+    """One: `{name: steps}`."""
+    return {run.id: training.steps_of(config, run)}
 
 
 def notebooks(config):

@@ -19,6 +19,10 @@ def on(part, device):
     return Domains(*(tensor.to(device) for tensor in vars(part).values()))
 
 
+def steps_of(config, run):
+    return config.steps_segmentation if run.method == "Only segmentation" else config.steps
+
+
 def train(config, run, build, parts, folder, device="cpu", augment=None, report=None, stop=None):
     """The method that `build()` makes, trained on `parts["train"]`, the best on `parts["validation"]`; the history.
 
@@ -27,7 +31,7 @@ def train(config, run, build, parts, folder, device="cpu", augment=None, report=
     torch.set_num_threads(config.threads)
     seed, validation = seed_of(run.seed, run.task), on(parts["validation"], device)
     batches = rows.batches(config, run.method, on(parts["train"], device), augment)
-    steps = config.steps_segmentation if run.method == "Only segmentation" else config.steps
+    steps = steps_of(config, run)
     every = -(-config.validate_every * steps // config.steps)  # each row chooses among as many networks
 
     def validate(method):
