@@ -5,14 +5,16 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Any, Self
 
 from tqdm import tqdm
 
 SCORING = 10  # until a run was scored: a tenth of its training steps
 
 
-def plan(experiment, config, run) -> dict[str, int]:
+def plan(experiment: Any, config: Any, run: Any) -> dict[str, int]:
     """What a run takes, `{stage: steps}` in their order, the last its scoring (in steps that take as long)."""
     stages = experiment.stages(config, run) if hasattr(experiment, "stages") else {run.id: SCORING}
     return stages | {_scoring(run.id): max(sum(stages.values()) // SCORING, 1)}
@@ -31,11 +33,19 @@ class Progress:
     """
 
     def __init__(
-        self, plans: dict[str, dict[str, int]], seconds: dict[str, float], finished=(), clock: Callable = time.monotonic
+        self,
+        plans: dict[str, dict[str, int]],
+        seconds: dict[str, float],
+        finished: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.plans, self.clock = plans, clock
-        self.measured, self.steps, self.warm, said = Counter(), Counter(), None, {}
-        self.left, seen = {}, set()
+        self.measured: Counter[str] = Counter()  # seconds, by kind
+        self.steps: Counter[str] = Counter()
+        self.warm: bool | None = None
+        self.left: dict[str, float] = {}
+        said: dict[str, float] = {}
+        seen: set[str] = set()
         for run, stages in plans.items():
             own = {stage: n for stage, n in stages.items() if stage not in seen}
             if run in seconds:
@@ -50,7 +60,7 @@ class Progress:
     def done(self) -> float:
         return self.total - sum(self.left.values())
 
-    def begin(self, run: str, resumed=()) -> None:
+    def begin(self, run: str, resumed: Collection[str] = ()) -> None:
         """A run begins. The first report of a stage in `resumed` does not say how many steps it is about."""
         self.run, self.resumed, self.mark = run, {*resumed}, self.clock()
 
@@ -87,12 +97,12 @@ class Progress:
             return None
         slower = sum(self.measured.values()) / expected if expected else 1
 
-        def a_step(kind):
+        def a_step(kind: str) -> float:
             return self.measured[kind] / n if (n := self.steps[kind]) else self._told(kind) * slower
 
         return sum(n * a_step(_kind(stage)) for stage, n in self.left.items())
 
-    def _told(self, kind):
+    def _told(self, kind: str) -> float:
         return self.told.get(kind, self.usual or 1)
 
 
@@ -109,20 +119,20 @@ class Bar:
             mininterval=0.5 if sys.stdout.isatty() else 20, miniters=0,
         )  # fmt: skip
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
         if kind is None:
             self._draw(f"{self.number} of {self.runs} runs")
         self.bar.close()
 
-    def begin(self, run: str, resumed=()) -> None:
+    def begin(self, run: str, resumed: Collection[str] = ()) -> None:
         self.progress.begin(run, resumed)
         self.number += 1
         self._draw(self._of_run())
 
-    def report(self, stage: str, step: int, steps: int, entry: dict) -> None:
+    def report(self, stage: str, step: int, steps: int, entry: dict[str, Any]) -> None:
         """As `training.Stages` reports."""
         self.progress.at(stage, step / steps)
         score = f", validation {entry['validation']:.1f}" if "validation" in entry else ""
@@ -135,20 +145,20 @@ class Bar:
             self.number -= 1
             tqdm.write(f"{self.progress.run} failed: {failed}")
 
-    def _of_run(self):
+    def _of_run(self) -> str:
         left = self.progress.seconds_left()
         time_left = "" if left is None else f"{tqdm.format_interval(left + self.after)} left, "
         return f"{time_left}{self.number}/{self.runs} {self.progress.run}"
 
-    def _draw(self, words):
+    def _draw(self, words: str) -> None:
         self.bar.n = self.progress.done / self.progress.total
         self.bar.set_description_str(words, refresh=False)
         self.bar.update(0)
 
 
-def _kind(stage):
+def _kind(stage: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "", stage)
 
 
-def _scoring(run):
+def _scoring(run: str) -> str:
     return f"scores of {run}"

@@ -28,25 +28,24 @@ def summary(folder: Path, best: str = "") -> str:
     return "\n\n".join(parts)
 
 
-def _table(text, best):
+def _table(text: str, best: str) -> str:
     """A table in Markdown as aligned columns of our numbers; below it the best method of each column of `best`.
 
     Empty where it has none.
     """
     head, _, *rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in text.strip().split("\n")]
-    ours = [[row[0], *(OURS.search(cell) for cell in row[1:])] for row in rows]
+    ours = [[row[0], *("".join(OURS.findall(cell)) for cell in row[1:])] for row in rows]
     ours = [row for row in ours if any(row[1:])]
     columns = [c for c in range(1, len(head)) if any(row[c] for row in ours)]
-    lines = [[head[0], *(head[c] for c in columns)]]
-    lines += [[row[0], *(row[c][1] if row[c] else "-" for c in columns)] for row in ours]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines] if ours else []
+    cells = [[head[0], *(head[c] for c in columns)], *([row[0], *(row[c] or "-" for c in columns)] for row in ours)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells] if ours else []
     for c in (c for c in columns if re.fullmatch(best, head[c])):
-        lines.append(f"Best, {head[c]}: {_best([(row[0], row[c][1]) for row in ours if row[c]])}")
+        lines.append(f"Best, {head[c]}: {_best([(row[0], row[c]) for row in ours if row[c]])}")
     return "\n".join(lines)
 
 
-def _best(cells):
+def _best(cells: list[tuple[str, str]]) -> str:
     """The best of rows with their values, or of each place, where rows stand for one and a method (`shift, SemiC`)."""
     places = groupby(cells, lambda cell: re.match(r"(\w+, )?", cell[0])[0])
     found = [max(of, key=lambda cell: float(cell[1].split()[0])) for _, of in places]

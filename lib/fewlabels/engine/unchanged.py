@@ -33,7 +33,7 @@ def stamped(params_file: Path, results: Path | None = None) -> tuple[Path, str] 
     return None
 
 
-def _digest(folder, params_file):
+def _digest(folder: Path, params_file: Path) -> str:
     lib = CHECKOUT / "lib"
     sources = [lib, *(place for place in experiments.folders() if lib not in place.parents)]
     files = [path for place in sources for kind in ("*.py", "*.yaml") for path in place.rglob(kind)]
