@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self
@@ -40,8 +40,8 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         self.plans, self.clock = plans, clock
-        self.measured: Counter[str] = Counter()  # seconds, by kind
-        self.steps: Counter[str] = Counter()
+        self.measured: dict[str, float] = defaultdict(float)  # seconds, by kind
+        self.steps: dict[str, float] = defaultdict(float)
         self.warm: bool | None = None
         self.left: dict[str, float] = {}
         said: dict[str, float] = {}
@@ -98,7 +98,7 @@ class Progress:
         slower = sum(self.measured.values()) / expected if expected else 1
 
         def a_step(kind: str) -> float:
-            return self.measured[kind] / n if (n := self.steps[kind]) else self._told(kind) * slower
+            return self.measured[kind] / n if (n := self.steps.get(kind)) else self._told(kind) * slower
 
         return sum(n * a_step(_kind(stage)) for stage, n in self.left.items())
 

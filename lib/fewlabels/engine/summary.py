@@ -47,6 +47,6 @@ def _table(text: str, best: str) -> str:
 
 def _best(cells: list[tuple[str, str]]) -> str:
     """The best of rows with their values, or of each place, where rows stand for one and a method (`shift, SemiC`)."""
-    places = groupby(cells, lambda cell: re.match(r"(\w+, )?", cell[0])[0])
+    places = groupby(cells, lambda cell: re.sub(r"^(\w+, )?.*", r"\1", cell[0]))
     found = [max(of, key=lambda cell: float(cell[1].split()[0])) for _, of in places]
     return "; ".join(" ".join(cell) for cell in found)
