@@ -35,7 +35,8 @@ def run(command: list[str], say: Callable[[], None], **more: str) -> None:
 
     more  of its environment
     """
-    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, **more})
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}  # ours, not pip's
+    process = subprocess.Popen(command, start_new_session=True, env=environment | more)
     try:
         while process.poll() is None:
             say()
@@ -52,7 +53,7 @@ def install(venv: Path, lock: Path) -> None:
     """Makes `venv`, or goes on with it, and installs what `lock` names and this repository."""
     line, temporary = Line(), venv / "tmp"
     packages = sum("==" in text for text in lock.read_text(encoding="utf-8").splitlines())
-    pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
 
     def installed() -> int:
         return len([*venv.glob("lib/python*/site-packages/*.dist-info")])
