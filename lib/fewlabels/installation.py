@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,8 @@ def _megabytes(folder: Path) -> float:
 
 
 def main(venv: str, lock: str) -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # pip would outlive this process
+        signal.signal(number, signal.default_int_handler)
     try:
         install(Path(venv), Path(lock))
     except KeyboardInterrupt:
