@@ -60,8 +60,9 @@ def install(venv: Path, lock: Path) -> None:
         return len([*venv.glob("lib/python*/site-packages/*.dist-info")])
 
     def packages_left() -> None:
-        if (done := installed()) > before:
-            line.say(f"2/3 packages: {min(done, packages)} of {packages} installed", done / packages)
+        if installed() > before:
+            done = min(installed(), packages)
+            line.say(f"2/3 packages: {done} of {packages} installed", done / packages)
         else:
             mb = _megabytes(temporary)
             line.say(f"2/3 packages: {mb:,.0f} of about {ALL_MB:,} MB downloaded", mb / ALL_MB / 2)
