@@ -27,6 +27,11 @@ TINY = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """What is long in one piece first, so that no worker is left with it: what compiles kernels, then notebooks."""
+    items.sort(key=lambda item: (item.path.parent.name != "warps", item.path.suffix != ".ipynb"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
