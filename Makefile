@@ -8,7 +8,8 @@ RUN     := $(VENV)/bin/python -m fewlabels
 READY   := $(VENV)/.ready
 BENCH   := .bench
 PYTEST   = results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 \
-             $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+             $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+             --nbval-lax --nbval-current-env tests notebooks
 
 export FEWLABELS_DATA := $(DATA)
 
@@ -30,10 +31,10 @@ check-data-%: $(READY)
 	@$(RUN) check-data $*
 
 test: $(READY)  ## the tests, the notebooks included, on two cores
-	@$(PYTEST) -m "not long" --nbval-lax --nbval-current-env tests notebooks
+	@$(PYTEST) -m "not long"
 
 test-long: $(READY)  ## what takes long by its nature: GPU kernels interpreted, processes killed, every row twice
-	@$(PYTEST) -m long tests
+	@$(PYTEST) -m long
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \

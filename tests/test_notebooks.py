@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from conftest import FEW_STEPS
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.kernelspec import get_kernel_spec
 from PIL import Image
@@ -123,6 +124,14 @@ def test_which_notebooks_of_bortsova_2019(path):
     assert ("bortsova2019_table2" in names) == bool(config.matched_validation_labels)
     if not several:
         assert names[0] == "bortsova2019_table1"  # the same order everywhere: 2 shows what 1 has begun
+
+
+@pytest.mark.parametrize("name", FEW_STEPS)
+def test_a_notebook_that_trains_for_long_runs_with_few_steps(name, results, tmp_path):
+    execute(FOLDER / f"{name}.py", tmp_path / f"{name}.ipynb", FEW_STEPS[name])
+    notebook = nbformat.read(tmp_path / f"{name}.ipynb", 4)
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"][-1] > 5
+    assert sum("image/png" in out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", [])) > 1
 
 
 def write_script(path, *cells):

@@ -276,9 +276,9 @@ class NoDevice:
     ("dtype", "size", "order", "mode"),
     [
         (torch.float32, (32, 48), 3, "constant"),
-        (torch.float32, (4, 5, 6), 1, "mirror"),
-        (torch.float32, (1, 9), 0, "border"),
         (torch.float64, (9, 16), 1, "constant"),
+        pytest.param(torch.float32, (4, 5, 6), 1, "mirror", marks=pytest.mark.long),
+        pytest.param(torch.float32, (1, 9), 0, "border", marks=pytest.mark.long),
     ],
     ids=str,
 )
