@@ -28,6 +28,7 @@ TINY = {
 FEW_STEPS = {  # notebooks that train for long: `make test` runs them with these values, `make test-long` as they are
     "bortsova2019_amplitude": {"steps_supervised": 4, "steps_finetune": 4, "validate_every": 2},
     "bortsova2019_method": {"steps": 10},
+    "gao2021_method": {"steps": 8, "snapshots": 2},
     "vorontsov2019_method": {"steps": 10, "snapshots": 2},
 }
 

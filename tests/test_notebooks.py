@@ -128,8 +128,9 @@ def test_which_notebooks_of_bortsova_2019(path):
 
 @pytest.mark.parametrize("name", FEW_STEPS)
 def test_a_notebook_that_trains_for_long_runs_with_few_steps(name, results, tmp_path):
-    execute(FOLDER / f"{name}.py", tmp_path / f"{name}.ipynb", FEW_STEPS[name])
-    notebook = nbformat.read(tmp_path / f"{name}.ipynb", 4)
+    script, target = FOLDER / f"{name}.py", tmp_path / f"{name}.ipynb"
+    execute(script, target, parameters(jupytext.read(script)) | FEW_STEPS[name])
+    notebook = nbformat.read(target, 4)
     assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"][-1] > 5
     assert sum("image/png" in out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", [])) > 1
 

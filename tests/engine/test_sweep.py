@@ -662,6 +662,7 @@ def test_killed_at_two_moments(undisturbed, long_values, params_file, tmp_path):
     assert all(file.suffix[1:].isdigit() for file in hidden)
 
 
+@pytest.mark.long
 def test_terminated_and_started_again(undisturbed, long_values, params_file, tmp_path):
     path, root = params_file("tiny", **long_values), tmp_path / "results"
     process = Process(path, root).until(checkpoint_of("Baseline_labels=2"))
