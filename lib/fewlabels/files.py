@@ -6,8 +6,10 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fewlabels.errors import BadInput
 
@@ -39,7 +41,7 @@ def files_below(folder, above=()):
 
 
 @contextmanager
-def whole(path):
+def whole(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ def whole(path):
 
 
 @contextmanager
-def writable(folder):
+def writable(folder: Path) -> Iterator[None]:
     """Says in one line that the block could not write to `folder`. Raises BadInput."""
     try:
         yield
@@ -61,7 +63,7 @@ def writable(folder):
 
 
 @contextmanager
-def locked(folder):
+def locked(folder: Path) -> Iterator[None]:
     """Holds `folder` for one process of this user on this machine; others wait. A killed process holds nothing."""
     name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
     with open(Path(tempfile.gettempdir()) / f"fewlabels-{os.getuid()}-{name}.lock", "w") as file:
@@ -69,16 +71,16 @@ def locked(folder):
         yield
 
 
-def write_text(path, text):
+def write_text(path: Path | str, text: str) -> None:
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def palette(png):
+def palette(png: bytes) -> bytes:
     """A PNG file with 256 colours where that is smaller (it is a third of the bytes in git), else as it was.
 
     The colours are spread over the picture's range, then moved by k-means until fewer than 1000 pixels change. A median

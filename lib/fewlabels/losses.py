@@ -3,8 +3,11 @@
 Half precision is computed in float32.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels.precision import single
 
@@ -12,7 +15,7 @@ EPS = 1e-7  # keeps 0/0 and log 0 away; far below anything a softmax over pixels
 DICE_EPS = 1e-5  # voxels: the same for sums over voxels, far below one
 
 
-def soft_jaccard(y, p, known=None):
+def soft_jaccard(y: Tensor, p: Tensor, known: Tensor | None = None) -> Tensor:
     """Image-wise soft Jaccard (IoU), the S and C of Bortsova et al. 2019, Section 3: `(N, C, *size)` twice -> `(N,)`.
 
         1/|classes| sum_c [ sum_i y_c p_c / sum_i (y_c + (1 - y_c) p_c) ]
@@ -30,19 +33,19 @@ def soft_jaccard(y, p, known=None):
     return ((product.flatten(2).sum(2) + EPS) / (union.flatten(2).sum(2) + EPS)).mean(1)
 
 
-def mean_squared_error(y, p, known=None):
+def mean_squared_error(y: Tensor, p: Tensor, known: Tensor | None = None) -> Tensor:
     """Squared difference summed over classes, averaged over the known pixels of an image: `(N,)`. 0 is best."""
     return _pixel_mean((single(y) - single(p)).square().sum(1), known)
 
 
-def symmetric_kl(y, p, known=None):
+def symmetric_kl(y: Tensor, p: Tensor, known: Tensor | None = None) -> Tensor:
     """(KL(y|p) + KL(p|y)) / 2 per pixel, averaged over the known pixels of an image: `(N,)`, nats. 0 is best."""
     y, p = single(y), single(p)
     log_ratio = y.clamp(min=EPS).log() - p.clamp(min=EPS).log()
     return _pixel_mean(((y - p) * log_ratio).sum(1) / 2, known)
 
 
-def weighted_cross_entropy(logits, y, weights):
+def weighted_cross_entropy(logits: Tensor, y: Tensor, weights: Tensor | Sequence[float]) -> Tensor:
     """-sum_c y_c log p_c per pixel, times sum_c weights_c y_c, averaged over all pixels: a scalar, nats.
 
     logits and soft labels y `(N, C, *size)`, weights `(C,)`. L_S of Chaitanya et al. 2019, Section 3.4, as released.
@@ -51,7 +54,7 @@ def weighted_cross_entropy(logits, y, weights):
     return -((weights * y).sum(1) * (y * logits.log_softmax(1)).sum(1)).mean()
 
 
-def soft_dice_loss(p, y, smooth=1.0):
+def soft_dice_loss(p: Tensor, y: Tensor, smooth: float = 1.0) -> Tensor:
     """-(2 sum p y + smooth) / (sum p + sum y + smooth), over all pixels of all images: a scalar, -1 is best.
 
     Probabilities and masks of any equal shape. Vorontsov et al. 2019, Eq. 8, as their released code has it: not one
@@ -65,7 +68,7 @@ def soft_dice_loss(p, y, smooth=1.0):
     return -(2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth)
 
 
-def kl_divergence(log_y, log_p, clip=0.0):
+def kl_divergence(log_y: Tensor, log_p: Tensor, clip: float = 0.0) -> Tensor:
     """KL(y|p) = sum_c y_c (log y_c - log p_c) of log-probabilities `(N, classes)` twice -> `(N,)`, nats.
 
     Malfliet & Bakker 2021, Eq. 2. With `clip` > 0 as Keras computes it: y and p are clipped to [clip, 1] first, so
@@ -76,7 +79,7 @@ def kl_divergence(log_y, log_p, clip=0.0):
     return (log_y.exp() * (log_y - log_p)).sum(1)
 
 
-def partial_cross_entropy_dice(logits, target, present):
+def partial_cross_entropy_dice(logits: Tensor, target: Tensor, present: Tensor) -> Tensor:
     """Softmax cross-entropy + soft Dice loss, 1:1 -> a scalar.
 
     logits   `(N, classes, *size)`; class 0 is the background
@@ -126,6 +129,6 @@ def partial_cross_entropy_dice(logits, target, present):
     return cross_entropy + ((1 - dice) * counts).sum() / counts.sum().clamp(min=1)
 
 
-def _pixel_mean(per_pixel, known):
+def _pixel_mean(per_pixel: Tensor, known: Tensor | None) -> Tensor:
     known = torch.ones_like(per_pixel) if known is None else known
     return (per_pixel * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 from helpers import refused, same
 from scipy import ndimage
+from volumes_kit import patch
 
 from fewlabels.data import acdc, acdc_grid, prepared
 from fewlabels.data.phantoms.heart import heart
@@ -576,9 +577,11 @@ def test_masks_of_other_images(official):
     path = paths(official, "patient001")[1]
     mask = array(path)
     write(path, mask[:, 1:], SPACING["patient001"])
-    refused(lambda: acdc.load(official), f"{path}: expected shape (4, 60, 47)", "found (4, 59, 47)")
+    refused(
+        lambda: acdc.load(official), f"{path}: expected size 47, 60, 4 (x, y, z), as patient001_f", "found 47, 59, 4"
+    )
     write(path, mask, (1.5625, 1.6))
-    refused(lambda: acdc.load(official), f"{path}: expected spacing (8.0, 1.5625, 1.5)", "found (8.0, 1.5625, 1.6")
+    refused(lambda: acdc.load(official), f"{path}: expected spacing 1.5, 1.5625, 8 (x, y, z)", "found 1.6, 1.5625, 8")
 
 
 def test_images_without_contrast(official):
@@ -612,6 +615,111 @@ def test_images_that_n4_cannot_correct(official):
     image, mask = made_up((3, 60, 47))  # the shrunken one has a single slice
     write_patient(official, "patient001", image, mask, (1.5, 1.5))
     refused(lambda: acdc.load(official), f"{path}: expected a volume that N4 can correct")
+
+
+# ---- files that people have ----
+
+
+def unpack(path):
+    path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    path.unlink()
+
+
+def reorient(path, change):
+    """Stores the same places in another order, which the header tells."""
+    sitk.WriteImage(change(sitk.ReadImage(str(path))), str(path))
+
+
+def alike_unpacked(root):
+    for path in sorted(root.rglob("*.nii.gz")):
+        unpack(path)
+
+
+def alike_mask_unpacked(root):
+    unpack(paths(root, "patient002")[1])
+
+
+def alike_info_of_notepad(root):
+    path = root / "acdc/training/patient003/Info.cfg"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_text().replace("\n", "\r\n").encode())
+
+
+def alike_hidden(root):
+    folder = root / "acdc/training"
+    (folder / ".ipynb_checkpoints").mkdir()
+    for name in (".DS_Store", "patient001/._patient001_frame12_gt.nii.gz", "patient002/Thumbs.db", "MANDATORY.md"):
+        (folder / name).write_bytes(b"\0")
+
+
+def alike_mask_mirrored(root):
+    reorient(paths(root, "patient001")[1], lambda image: image[::-1, :, :])
+
+
+def alike_mask_sagittal(root):
+    reorient(paths(root, "patient002")[1], lambda image: sitk.PermuteAxes(image[:, ::-1, ::-1], [1, 2, 0]))
+
+
+def alike_sform_of_the_official_files(root):
+    for path in root.rglob("*.nii.gz"):
+        patch(path, srow=(-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0))
+
+
+def alike_no_position(root):
+    for path in root.rglob("*.nii.gz"):
+        patch(path, codes=(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (alike_unpacked, None),
+        (alike_mask_unpacked, None),
+        (alike_info_of_notepad, None),
+        (alike_hidden, None),
+        (alike_mask_mirrored, "patient001_frame12_gt.nii.gz: its axes run another way than those of patient001_frame"),
+        (alike_mask_sagittal, "patient002_frame12_gt.nii.gz: its axes run another way than those of patient002_frame"),
+        (alike_sform_of_the_official_files, "patient001_frame12.nii.gz and 5 more: the sform has another spacing"),
+        (alike_no_position, None),
+    ],
+)
+def test_read_alike(official, change, warning, recwarn):
+    before = acdc.load(official, 32, n4=False)
+    change(official)
+    assert same(acdc.load(official, 32, n4=False), before)
+    assert [warning in str(w.message) for w in recwarn] == ([True] if warning else [])
+
+
+MIRRORED = {"srow": (1.5, 0, 0, 0, 0, -1.5625, 0, 0, 0, 0, 8, 0), "codes": (0, 1)}
+SHIFTED = {"qoffset": (0, 0, 1), "codes": (1, 0)}
+NAN_ROWS = {"pixdim": (1, 1.5, float("nan"), 8, 1, 1, 1, 1)}
+NO_DEPTH = {"pixdim": (1, 1.5, 1.5625, 0, 1, 1, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("which", "fields", "line"),
+    [
+        (1, MIRRORED, "expected direction 1, 0, 0, 0, 1, 0, 0, 0, 1 (x, y, z), as patient001_frame12.nii.gz, found -1"),
+        (1, SHIFTED, "expected origin 0, 0, 0 (x, y, z), as patient001_frame12.nii.gz, found 0, 0, 1"),
+        (1, SHIFTED | {"codes": (1, 1)}, "sform: expected origin 0, 0, 1 (x, y, z), as its qform, found 0, 0, 0"),
+        (0, NAN_ROWS, "expected a spacing of 0.01 to 100 mm (x, y, z), found 1.5, nan, 8"),
+        (1, NO_DEPTH, "expected a spacing of 0.01 to 100 mm (x, y, z), found 1.5, 1.5625, 0"),
+        (0, {"vox_offset": (0,)}, "expected voxels behind the header, vox_offset of at least 352, found 0"),
+        (1, {"vox_offset": (351,)}, "expected voxels behind the header, vox_offset of at least 352, found 351"),
+    ],
+)
+def test_headers_that_are_refused(official, which, fields, line):
+    path = paths(official, "patient001")[which]
+    patch(path, **fields)
+    refused(lambda: acdc.load(official), path, line)
+
+
+@pytest.mark.parametrize(("z", "value"), [(0, 0), (3, 250)])
+def test_slices_of_one_value(official, z, value):
+    path = paths(official, "patient003")[0]
+    remake(path, lambda a: np.where(np.arange(len(a))[:, None, None] == z, value, a).astype(a.dtype))
+    refused(
+        lambda: acdc.load(official), f"{path}: expected slices with contrast, found nothing but {value} in slice {z}"
+    )
 
 
 # ---- one file instead of the folder ----

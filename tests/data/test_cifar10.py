@@ -20,7 +20,7 @@ from helpers import refused, same
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from fewlabels.data import cifar10, prepared
+from fewlabels.data import cifar10, cifar10_files, prepared
 
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 LENGTH = 3  # images in a batch made here
@@ -73,7 +73,7 @@ def write_tar(path, members, monkeypatch):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    monkeypatch.setattr(cifar10, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(cifar10_files, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def write_images(root, suffix):
@@ -99,7 +99,9 @@ def write_zip(root):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(cifar10, "BATCH", LENGTH)
+    monkeypatch.setattr(cifar10_files, "BATCH", LENGTH)
+    monkeypatch.setattr(cifar10, "ALL", 6 * LENGTH)
+    monkeypatch.setattr(cifar10, "PAPER", {"labels": 4, "unlabelled": 8, "validation": 3})
 
 
 @pytest.fixture
@@ -249,12 +251,15 @@ def test_check(copy, request):
     lines = cifar10.check(copy).splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("cifar10-jpeg: ")
-    assert lines[1].startswith("train: 2 airplane, 2 automobile")
+    assert lines[1].startswith("30 of 60,000 images; the paper's split cannot be made: split: expected 50,000 images")
+    assert "; train: 2 airplane, 2 automobile" in lines[1]
     assert "test: 1 airplane, 1 automobile" in lines[1]
     changed = copy / "cifar10/test/dog/0000.jpg"
     changed.write_bytes(changed.read_bytes() + b"x")  # one byte that is no pixel
     assert cifar10.check(copy).splitlines()[2] != lines[2]
-    assert cifar10.check(request.getfixturevalue("official")).startswith("cifar10: ")
+    lines = cifar10.check(request.getfixturevalue("official")).splitlines()
+    assert lines[0].startswith("cifar10: ")
+    assert lines[1].startswith("18 of 18 images; train: ")
 
 
 # ---- digits ----
@@ -310,6 +315,37 @@ def test_missing_folder_says_where_to_get_it(tmp_path):
     refused(lambda: cifar10.load(tmp_path), f"{tmp_path / 'cifar10'}: ", *texts, "found neither")
 
 
+def test_official_images_of_one_value(official):
+    """A batch that was filled up where its download stopped: a pickle all the same."""
+    path = official / "cifar10/cifar-10-batches-py/data_batch_2"
+    pixels = PIXELS[3:6].copy()
+    pixels[1:] = 0
+    path.write_bytes(python2(pixels, LABELS[3:6]))
+    refused(lambda: cifar10.load(official), f"{path}: expected photographs, found nothing but 0 in image 1 of 3")
+    pixels[1:] = PIXELS[4:6]
+    pixels[2] = 9
+    path.write_bytes(python2(pixels, LABELS[3:6]))
+    refused(lambda: cifar10.load(official), f"{path}: expected photographs, found nothing but 9 in image 2 of 3")
+
+
+@pytest.mark.parametrize("form", ["copy", "png"])
+def test_an_image_of_one_value_in_a_copy(request, form):
+    root = request.getfixturevalue(form)
+    path = next((root / "cifar10/train/dog").iterdir())
+    Image.new("RGB", (32, 32), (7, 7, 7)).save(path)
+    refused(lambda: cifar10.check(root), f"{path}: expected a photograph, found nothing but 7")
+
+
+def test_a_jpeg_file_filled_up_with_zeros(copy):
+    path = next((copy / "cifar10/train/dog").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(9))  # behind the image
+    cifar10.load(copy)
+    path.write_bytes(content[:400] + bytes(len(content) - 400))
+    expected = f"{path}: expected a JPEG file to its end, found nothing but 0 behind the first "
+    refused(lambda: cifar10.load(copy), expected)
+
+
 def test_two_zips(zipped):
     shutil.copy(zipped / "cifar10/copy.zip", zipped / "cifar10/another.zip")
     refused(lambda: cifar10.load(zipped), f"{zipped / 'cifar10'}: ", "one .zip", "found another.zip, copy.zip")
@@ -329,7 +365,7 @@ def test_missing_batch(official, name, monkeypatch):
 
 def test_wrong_checksum(archive, monkeypatch):
     path = archive / "cifar10/cifar-10-python.tar.gz"
-    right = cifar10.SHA256
+    right = cifar10_files.SHA256
     path.write_bytes(path.read_bytes() + b"\0")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     for module, name in ((gzip, "decompress"), (tarfile, "open"), (pickle, "Unpickler")):
@@ -338,8 +374,8 @@ def test_wrong_checksum(archive, monkeypatch):
 
 
 def test_the_checksum_is_that_of_the_official_archive():
-    assert cifar10.SHA256 == "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-    assert cifar10.URL == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+    assert cifar10_files.SHA256 == "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    assert cifar10_files.URL == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
 
 @pytest.mark.parametrize("keep", [0, 100, 1000, -1])
@@ -347,7 +383,7 @@ def test_truncated_archive(archive, keep, monkeypatch):
     """With the right checksum, as if the official file were like this."""
     path = archive / "cifar10/cifar-10-python.tar.gz"
     path.write_bytes(path.read_bytes()[:keep])
-    monkeypatch.setattr(cifar10, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(cifar10_files, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     refused(lambda: cifar10.load(archive), f"{path}: expected a .tar.gz archive")
 
 
@@ -737,7 +773,7 @@ def server(monkeypatch):
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(cifar10, "URL", f"http://127.0.0.1:{http.server_port}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(cifar10_files, "URL", f"http://127.0.0.1:{http.server_port}/cifar-10-python.tar.gz")
 
     def serve(content, status=200, length=None):
         answer.update(content=content, status=status, length=len(content) if length is None else length)
@@ -781,7 +817,7 @@ def test_download_replaces_a_damaged_archive(archive, server):
 def test_downloads_that_fail(server, tmp_path, answer, found):
     server(**answer)
     path = tmp_path / "cifar10/cifar-10-python.tar.gz"
-    texts = (f"{cifar10.URL}: expected {path} with SHA-256 {cifar10.SHA256}", found)
+    texts = (f"{cifar10_files.URL}: expected {path} with SHA-256 {cifar10_files.SHA256}", found)
     refused(lambda: cifar10.download(tmp_path), *texts)
     assert files_below(tmp_path) == []
     path.write_bytes(b"what was there")
@@ -792,8 +828,8 @@ def test_downloads_that_fail(server, tmp_path, answer, found):
 
 def test_downloads_from_nowhere_and_to_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(cifar10, "URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-    refused(lambda: cifar10.download(tmp_path), f"{cifar10.URL}: ", cifar10.SHA256)
+    monkeypatch.setattr(cifar10_files, "URL", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    refused(lambda: cifar10.download(tmp_path), f"{cifar10_files.URL}: ", cifar10_files.SHA256)
     assert files_below(tmp_path) == []
     (tmp_path / "file").write_text("x")
     refused(lambda: cifar10.download(tmp_path / "file"), str(tmp_path / "file/cifar10"))
@@ -813,7 +849,7 @@ def real_root():
 def test_real_data(real_root, tmp_path, monkeypatch):
     cohort, out = cifar10.load(real_root), tmp_path / "cifar10.npz"
     with monkeypatch.context() as patch:
-        patch.setattr(cifar10, "_decode", lambda *_: None)  # they have been decoded, and will be again
+        patch.setattr(cifar10_files, "_decode", lambda *_: None)  # they have been decoded, and will be again
         cifar10.prepare(real_root, out)
     assert same(cohort, cifar10.load(out))
     copied = cohort.meta["data"] != "cifar10"

@@ -52,6 +52,8 @@ def write(folder, compressed, files=None):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(mnist, "COUNTS", {"train": TRAIN, "test": TEST})
+    values = {name: content[16 if "images" in name else 8 :] for name, content in contents().items()}
+    monkeypatch.setattr(mnist, "VALUES", {name: hashlib.sha256(value).hexdigest() for name, value in values.items()})
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_check(root):
     lines = clutter.check(root).splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("mnist: MNIST")
-    assert lines[1].startswith("train: 3 of 0, 3 of 1")
+    assert lines[1].startswith("50 of 50 images; train: 3 of 0, 3 of 1")
     assert "test: 2 of 0, 2 of 1" in lines[1]
 
 
@@ -123,6 +125,42 @@ def test_no_root():
     for call in (clutter.load, clutter.check, lambda root: clutter.prepare(root, "out.npz")):
         refused(lambda call=call: call(None), "FEWLABELS_DATA", mnist.URL, "fewlabels download mnist", "found nothing")
     refused(lambda: clutter.download(None), "FEWLABELS_DATA", "found nothing")
+
+
+@pytest.mark.parametrize("folder", ["mnist", "mnist/raw"])
+@pytest.mark.parametrize("spelling", ["{0}-images.idx3-ubyte", "{0}-images-idx3-ubyte/{0}-images-idx3-ubyte"])
+def test_names_of_the_copy_on_kaggle(small, tmp_path, folder, spelling):
+    """It has each file with a dot in its name, and once more in a folder."""
+    before = contents()
+    write(tmp_path / "plain/mnist", compressed=False)
+    for name, content in before.items():
+        part, kind = name.split("-", 1)
+        path = (
+            tmp_path
+            / folder
+            / spelling.format(part)
+            .replace("images-idx3", kind[:-6])
+            .replace("images.idx3", kind[:-6].replace("-", "."))
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert same(clutter.load(tmp_path), clutter.load(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_another_data_set_under_the_names_of_mnist(small, tmp_path, name, compressed):
+    """Fashion-MNIST and others have the same names, sizes and numbers of classes; a download may be filled with 0."""
+    header = 16 if "images" in name else 8
+    for change, found in (
+        (lambda values: values[::-1], "found "),
+        (lambda values: bytes(len(values)), "nothing but 0"),
+    ):
+        content = contents()[name]
+        write(tmp_path / "mnist", compressed, contents() | {name: content[:header] + change(content[header:])})
+        texts = (f"{tmp_path / 'mnist' / name}", f"expected the official values of {name}, SHA-256 ", found)
+        refused(lambda: clutter.load(tmp_path), *texts)
+        refused(lambda: clutter.check(tmp_path), *texts)
 
 
 @pytest.mark.parametrize("name", NAMES)

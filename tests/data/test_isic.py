@@ -259,6 +259,42 @@ def test_without_groupings_each_image_is_its_own_group(official, tmp_path):
     assert same(isic.load(tmp_path / "out.npz", 16), cohort)
 
 
+@pytest.mark.parametrize("name", ["HAM10000_metadata.tab", "HAM10000_metadata"])
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_other_names_of_the_table(copy, name, separator):
+    """As Dataverse gives it: with tabs, values in quotes; or the original file, without a suffix."""
+    before, path = isic.load(copy, 16), csv_of(copy)
+    lines = [separator.join(f'"{value}"' for value in line.split(",")) for line in path.read_text().splitlines()]
+    path.unlink()
+    path.with_name(name).write_text("\n".join(lines))
+    assert same(isic.load(copy, 16), before)
+
+
+def test_other_endings_of_images(copy):
+    before = isic.load(copy, 16)
+    for i, suffix in ((0, "JPG"), (4, "jpeg")):
+        path = copy / f"ham10000/images/{IDS[i]}.jpg"
+        path.rename(path.with_suffix(f".{suffix}"))
+    assert same(isic.load(copy, 16), before)
+    path = copy / f"ham10000/images/{IDS[3]}.jpeg"
+    write_images(path.parent, SMALL, IDS[4:5])
+    refused(lambda: isic.load(copy, 16), IDS[4], "expected one file", "found another")
+    assert not path.exists()
+
+
+def test_masks_in_a_folder_of_the_archive(copy):
+    """As macOS makes archives, with a shadow of each file."""
+    before = isic.load(copy, 16)
+    masks = {f"{i}.png": png(Image.fromarray(lesion(SMALL, int(i[-2:])))) for i in IDS}
+    shadows = {f"__MACOSX/masks/._{name}": b"\0\5\x16\7" for name in masks}
+    write_zip(copy, {f"masks/{name}": content for name, content in masks.items()} | shadows)
+    assert same(isic.load(copy, 16), before)
+    with zipfile.ZipFile(copy / "ham10000/lesion_masks.zip", "a") as file:
+        file.writestr(f"more/{IDS[2]}.png", masks[f"{IDS[3]}.png"])
+    texts = (f"more/{IDS[2]}.png: expected one file {IDS[2]}.png", f"found another, masks/{IDS[2]}.png")
+    refused(lambda: isic.load(copy, 16), *texts)
+
+
 def test_images_in_two_parts(copy):
     before, folder = isic.load(copy, 16), copy / "ham10000"
     for part, ids in (("HAM10000_images_part_2", IDS[:4]), ("HAM10000_images_part_1", IDS[4:])):
@@ -287,8 +323,9 @@ def test_prepared_gives_the_same_bits(request, layout, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["isic.npz"]
     for size in (16, 100):
         assert same(isic.load(out, size), isic.load(root, size))
-    assert isic.check(out) == isic.check(root)
-    assert isic.check(root).splitlines()[2] == f"sha256 {checksum}"
+    if layout == "copy":
+        assert isic.check(out) == isic.check(root)
+        assert isic.check(root).splitlines()[2] == f"sha256 {checksum}"
     again = tmp_path / "again.npz"
     assert isic.prepare(out, again) == checksum
     files = sum(path.stat().st_size for path in root.rglob("*/ISIC_*.jpg"))
@@ -299,11 +336,30 @@ def test_check(copy):
     lines = isic.check(copy).splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("ham10000-200px: HAM10000")
+    there = "9 of 10,015 images, without ISIC_0024311, ISIC_0024312, ISIC_0024313 and 10,003 more"
+    split = "the paper's split cannot be made: split: class 0: expected at least 5 lesions, one for each fold, found 1"
     counts = "1 MEL, 3 NV, 1 BCC, 1 AKIEC, 1 BKL, 1 DF, 1 VASC; a lesion mask for each"
-    assert lines[1] == f"9 images of 8 lesions: {counts}"
+    assert lines[1] == f"{there}; {split}; 8 lesions: {counts}"
     changed = copy / f"ham10000/images/{IDS[3]}.jpg"
     changed.write_bytes(changed.read_bytes() + b"x")  # one byte that is no pixel
     assert isic.check(copy).splitlines()[2] != lines[2]
+
+
+def test_official_images_of_which_the_folds_cannot_be_made(official):
+    there = "9 of 10,015 images, without ISIC_0024311"
+    refused(
+        lambda: isic.check(official), f"{official}: the paper's split cannot be made of {there}", "at least 5 lesions"
+    )
+
+
+def test_ids_of_nobody_are_not_missing(tmp_path):
+    """Who has other images than HAM10000's is told how many there are, and not whose are missing."""
+    write_ham(tmp_path)
+    text = csv_of(tmp_path).read_text().replace(IDS[0], "ISIC_0000001")
+    csv_of(tmp_path).write_text(text)
+    (tmp_path / "ham10000/lesion_masks.zip").unlink()
+    (tmp_path / f"ham10000/images/{IDS[0]}.jpg").rename(tmp_path / "ham10000/images/ISIC_0000001.jpg")
+    assert isic.check(tmp_path).splitlines()[1].startswith("9 of 10,015 images; the paper's split")
 
 
 def test_damaged_and_foreign_prepared_files(copy, tmp_path):
@@ -419,6 +475,55 @@ def test_tables_that_are_none(official):
     refused(lambda: isic.load(official, 16), f"{path}: expected a CSV table", "No such file")
 
 
+def test_tables_as_a_spreadsheet_saves_them(official):
+    path = csv_of(official)
+    text = path.read_text()
+    expected = f"{path}: expected a CSV table with columns image, MEL"
+    path.write_text(text.replace(",", ";"))
+    refused(lambda: isic.load(official, 16), expected, "image;MEL;NV", "separated by semicolons, save it with commas")
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        mark = "" if encoding == "utf-16" else "\ufeff"
+        path.write_bytes((mark + text).encode(encoding))
+        refused(lambda: isic.load(official, 16), expected, "found UTF-16: save it as CSV in UTF-8")
+    path.write_text(text.replace(f"{IDS[3]},0.0,0.0", f"{IDS[3]},0,0,0,0"))  # a comma for a point
+    refused(lambda: isic.load(official, 16), f"{path}, line 5: expected 8 values, as the header has, found 10")
+    path.write_text("\n".join(line + "," for line in text.splitlines()))  # an empty column
+    assert len(isic.load(official, 16)) == 9
+    path.write_text(text.replace("VASC", "VASC,NV", 1))
+    refused(lambda: isic.load(official, 16), expected, "found NV twice")
+
+
+def test_tables_of_other_years(official):
+    """More columns do no harm as long as they hold nothing; the classes of 2019 are others."""
+    before, path = isic.load(official, 16), csv_of(official)
+    text = path.read_text()
+    header, *rows = text.splitlines()
+    path.write_text("\n".join([header + ",UNK", *(row + ",0.0" for row in rows)]))
+    assert same(isic.load(official, 16), before)
+    path.write_text("\n".join([header + ",UNK", *(row.replace("1.0", "0.0") + ",1.0" for row in rows)]))
+    refused(lambda: isic.load(official, 16), f"{path}: {IDS[0]}: expected one 1 and otherwise 0 for MEL, NV")
+    path.write_text("\n".join([header.replace("AKIEC", "AK") + ",SCC,UNK", *(row + ",0.0,0.0" for row in rows)]))
+    refused(
+        lambda: isic.load(official, 16), "columns image, MEL, NV, BCC, AKIEC", "MEL, NV, BCC, AK, BKL, DF, VASC, SCC"
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [SMALL, SMALL[::-1]])
+def test_images_to_be_turned(copy, orientation, size):
+    """Whether a mask belongs to the image as it is stored or as it is shown nobody knows."""
+    path, exif = copy / f"ham10000/images/{IDS[5]}.jpg", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photograph(size, 3)).save(path, "JPEG", exif=exif)
+    for call in (lambda: isic.load(copy, 16), lambda: isic.check(copy)):
+        if orientation > 1:
+            refused(call, f"{path}: expected", f"found EXIF orientation {orientation}", "save it as it is shown")
+        elif size == SMALL:
+            call()
+        else:
+            refused(call, f"{path}: expected JPEG, RGB, 200 x 150, found JPEG, RGB, 150 x 200")
+
+
 def test_image_without_lesion(official):
     path = official / GROUPINGS
     lines = path.read_text().splitlines()
@@ -467,12 +572,26 @@ def test_truncated_image(copy, which):
     refused(lambda: isic.load(copy, 16), f"{path}: expected a file that can be read", "Is a directory")
 
 
+def test_images_that_show_nothing(copy):
+    path = copy / f"ham10000/images/{IDS[5]}.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[:2000] + bytes(len(content) - 2000))  # a download that stopped; Pillow decodes it
+    refused(
+        lambda: isic.check(copy), f"{path}: expected a JPEG file to its end, found nothing but 0 behind the first 2,000"
+    )
+    Image.new("RGB", SMALL, (9, 8, 7)).save(path)
+    for call in (lambda: isic.load(copy, 16), lambda: isic.check(copy)):
+        refused(call, f"{path}: expected a photograph, found nothing but one colour")
+
+
 MASK_ERRORS = {
     "size": (png(Image.new("1", FULL, 1)), "found PNG, 1, 600 x 450"),
     "colour": (png(Image.new("RGB", SMALL)), "found PNG, RGB, 200 x 150"),
     "no image": (b"nothing", "found no image"),
     "empty": (png(Image.new("1", SMALL)), "found no such pixel"),
     "0 and 1 in 8 bit": (png(Image.new("L", SMALL, 1)), "found no such pixel"),
+    "a palette": (png(Image.new("P", SMALL, 1)), "found PNG, P, 200 x 150"),
+    "16 bit": (png(Image.fromarray(np.full(SMALL[::-1], 65535, np.uint16))), "found PNG, I;16, 200 x 150"),
 }
 
 

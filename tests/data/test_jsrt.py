@@ -246,7 +246,7 @@ def test_same_files_same_fingerprint(copy8):
 def test_check(copy8):
     text = jsrt.check(copy8)
     assert text.startswith("jsrt-8bit: ")
-    assert "2 images with a nodule + 2 without; 4 masks of each" in text
+    assert "\n4 of 4 images: 2 with a nodule + 2 without; 4 masks of each of: heart" in text
     assert len(text.splitlines()) == 3
     pixels = np.asarray(Image.open(copy8 / "jsrt/images/JPCNN002.png")).copy()
     pixels[5, 5] ^= 1
@@ -282,16 +282,26 @@ def test_missing_folder_says_where_to_get_it(tmp_path):
 def test_missing_masks(copy8):
     folder = copy8 / "jsrt/masks/left lung"
     (folder / "JPCNN001.gif").unlink()
-    refused(lambda: jsrt.load(copy8), f"{folder / 'JPCNN001.gif'}: ", "expected 4 files", "found 3, without JPCNN001")
+    refused(
+        lambda: jsrt.load(copy8),
+        f"{folder / 'JPCNN001.gif'}: ",
+        "expected 4 files",
+        "found 3 of 4 files, without JPCNN001",
+    )
     for path in folder.iterdir():
         path.unlink()
-    refused(lambda: jsrt.load(copy8), f"{folder / 'JPCLN001.gif'}: ", "https://www.isi.uu.nl", "found 0")
+    refused(
+        lambda: jsrt.load(copy8),
+        f"{folder / 'JPCLN001.gif'}: ",
+        "https://www.isi.uu.nl",
+        "found 0 of 4 files, without JPCLN001, JPCLN002, JPCNN001 and 1 more",
+    )
 
 
 def test_missing_mask_of_the_folds(official):
     path = official / "jsrt/scratch/fold2/masks/heart/JPCNN002.gif"
     path.rename(path.with_suffix(".bak"))
-    refused(lambda: jsrt.load(official), "fold1/masks/heart/JPCNN002.gif: ", "found 1, without JPCNN002")
+    refused(lambda: jsrt.load(official), "fold1/masks/heart/JPCNN002.gif: ", "found 1 of 2 files, without JPCNN002")
 
 
 @pytest.mark.parametrize("size", [8_388_606, 0, 8_388_610])
@@ -345,6 +355,48 @@ def test_another_mask(copy8):
     refused(lambda: jsrt.load(copy8), f"{path}: expected 1024 x 1024, found 512 x 1024")
     write_gif(path, np.zeros((1024, 1024)))
     refused(lambda: jsrt.load(copy8), f"{path}: expected a mask, found no pixel above 0")
+    write_gif(path, np.ones((1024, 1024)))
+    refused(lambda: jsrt.load(copy8), f"{path}: expected a mask, found no pixel of 0")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda image: image.fill(0), "nothing but 0 in 2,048 rows from row 0 on"),
+        (lambda image: image[1000:].fill(0), "nothing but 0 in 1,048 rows from row 1,000 on"),
+        (lambda image: image[96:200].fill(0), "nothing but 0 in 104 rows from row 96 on"),
+        (lambda image: image.fill(1000), "nothing but 1000"),
+    ],
+)
+def test_img_filled_up(official, change, found):
+    """As where a download stopped, or a disk was full."""
+    path = official / "jsrt/All247images/JPCNN002.IMG"
+    image = np.fromfile(path, ">u2").reshape(2048, 2048)
+    change(image)
+    write_img(path, image)
+    for call in (jsrt.load, jsrt.check):
+        refused(lambda call=call: call(official), f"{path}: expected a radiograph, found {found}")
+
+
+@pytest.mark.parametrize("value", [0, 17, 255])
+def test_png_of_one_value(copy8, value):
+    path = copy8 / "jsrt/images/JPCLN002.png"
+    write_png(path, np.full((512, 512), value))
+    refused(lambda: jsrt.check(copy8), f"{path}: expected a radiograph, found nothing but {value}")
+
+
+@pytest.mark.parametrize("organ", ["lung", "clavicle"])
+def test_mirrored_masks(official, organ):
+    """The patient is seen from the front: left is right in the picture."""
+    left, right = (official / f"jsrt/scratch/fold2/masks/{side} {organ}/JPCNN002.gif" for side in ("left", "right"))
+    mask = np.zeros((1024, 1024))
+    mask[200:800, 150:400] = 1
+    write_gif(right, mask)
+    write_gif(left, mask[:, ::-1])
+    jsrt.check(official)
+    write_gif(right, mask[:, ::-1])
+    write_gif(left, mask)
+    refused(lambda: jsrt.check(official), f"{left}: expected the patient's left {organ} right in the picture", "found")
 
 
 def test_an_id_in_two_folders(copy8, tmp_path):
@@ -377,9 +429,9 @@ def test_246_images(tmp_path):
         with open(folder / f"{name}.IMG", "wb") as file:
             file.truncate(jsrt.IMG_BYTES)  # sparse: takes no space
     masks = tmp_path / "jsrt/masks/heart/JPCLN001.gif"
-    refused(lambda: jsrt.load(tmp_path), f"{masks}: ", "expected 247 files", "found 0")
+    refused(lambda: jsrt.load(tmp_path), f"{masks}: ", "expected 247 files", "found 0 of 247 files")
     (folder / "JPCNN077.IMG").rename(tmp_path / "JPCNN077.IMG")
-    expected = (f"{folder / 'JPCNN077.IMG'}: ", "expected 247 files", "found 246, without JPCNN077")
+    expected = (f"{folder / 'JPCNN077.IMG'}: ", "expected 247 files", "found 246 of 247 files, without JPCNN077")
     refused(lambda: jsrt.load(tmp_path), *expected)
     refused(lambda: jsrt.check(tmp_path), *expected)
     refused(lambda: jsrt.prepare(tmp_path, tmp_path / "out.npz"), *expected)

@@ -1,16 +1,20 @@
 """Random transforms of whole batches of images `(N, C, H, W)`, on their device. All draws come from torch's RNG."""
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
+from torch.types import Device
 
 from fewlabels.warps import affine_field, control_to_dense, random_control, warp
 
 
-def noise(x, sd=0.1):
+def noise(x: Tensor, sd: float = 0.1) -> Tensor:
     """Gaussian noise on every pixel, the sum clipped to the range of the batch (Malfliet & Bakker 2021, Section 2)."""
     return torch.clamp(x + sd * torch.randn_like(x), x.min(), x.max())
 
 
-def shift(x, most=10):
+def shift(x: Tensor, most: int = 10) -> Tensor:
     """Each image moved by whole pixels, -most to most along either axis; what comes in is 0 (the same, Section 2).
 
     The report's code draws from -most to most - 1 and interpolates by cubic splines, which is exact at whole pixels.
@@ -19,7 +23,7 @@ def shift(x, most=10):
     return warp(x, s.to(x.dtype).expand(-1, -1, *x.shape[2:]), order=0)
 
 
-def rotate(x, degrees, backend="auto"):
+def rotate(x: Tensor, degrees: Tensor, backend: str = "auto") -> Tensor:
     """Each image turned about its centre by `degrees` `(N,)`, cubic splines, 0 outside; elasticdeform's `rotate`."""
     angle = torch.deg2rad(degrees)
     c, s, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
@@ -27,12 +31,12 @@ def rotate(x, degrees, backend="auto"):
     return warp(x, affine_field(pull, x.shape[2:]), order=3, backend=backend)
 
 
-def rotation(x, most=45.0):
+def rotation(x: Tensor, most: float = 45.0) -> Tensor:
     """Each image turned by an angle of its own, U(-most, most) degrees (the same, Section 2)."""
     return rotate(x, (2 * torch.rand(len(x), device=x.device) - 1) * most)
 
 
-def random_affine(n, size, device=None):
+def random_affine(n: int, size: Sequence[int], device: Device = None) -> Tensor:
     """Fields `(n, 2, *size)` of Chaitanya et al. 2019, Section 4: each one of five, with equal probability.
 
     Rotated by U(-15, 15) degrees; scaled by U(0.9, 1.1); flipped left to right; rotated by a multiple of 45 degrees;
@@ -52,7 +56,7 @@ def random_affine(n, size, device=None):
     return affine_field(torch.stack(rows, 1), size)
 
 
-def random_elastic(n, size, sd=10.0, device=None):
+def random_elastic(n: int, size: Sequence[int], sd: float = 10.0, device: Device = None) -> Tensor:
     """Fields `(n, D, *size)` through 3 x 3 displacements from N(0, sd^2) pixels (Chaitanya et al. 2019, Section 4).
 
     Cubic splines with the outer points on the outer pixels; the release uses scikit-image's `resize`.
@@ -60,7 +64,7 @@ def random_elastic(n, size, sd=10.0, device=None):
     return control_to_dense(random_control(n, [3] * len(size), sd, device=device), size)
 
 
-def contrast_brightness(x):
+def contrast_brightness(x: Tensor) -> Tensor:
     """(x - mean) c + mean + b, c ~ U(0.8, 1.2) and b ~ U(-0.1, 0.1) for each image (the same; means of each image).
 
     The release's helper changes the contrast of one half of a batch and the brightness of the other.
@@ -71,11 +75,12 @@ def contrast_brightness(x):
     return (x - mean) * (1 + 0.2 * c) + mean + 0.1 * b
 
 
-def mixup(x, y, n, alpha=0.1):
+def mixup(x: Tensor, y: Tensor, n: int, alpha: float = 0.1) -> tuple[Tensor, Tensor]:
     """n mixtures lambda (x_i, y_i) + (1 - lambda) (x_j, y_j), lambda ~ Beta(alpha, alpha) (the same, Eq. 7).
 
     x and y are batches of floats; i and j are drawn anew for each mixture. alpha: the release's, the text has none.
     """
     mix = torch.distributions.Beta(*torch.full((2,), alpha, device=x.device)).sample((n,))
     i, j = torch.randint(len(x), (2, n), device=x.device)
-    return tuple(torch.lerp(t[j], t[i], mix.to(t).reshape(-1, *[1] * (t.ndim - 1))) for t in (x, y))
+    x, y = (torch.lerp(t[j], t[i], mix.to(t).reshape(-1, *[1] * (t.ndim - 1))) for t in (x, y))
+    return x, y

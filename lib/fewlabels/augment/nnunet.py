@@ -5,10 +5,13 @@ for the noise, `data_augmentation_moreDA.py`.
 """
 
 import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 POLICIES = ("class defaults", "v1")
 TURN = (-15 / 360 * 2 * np.pi, 15 / 360 * 2 * np.pi)
@@ -21,7 +24,10 @@ SPATIAL = {  # of v1: default_3D_augmentation_params
 GAMMA = {"gamma_range": (0.7, 1.5), "invert_image": False, "per_channel": True, "retain_stats": True}
 
 
-def nnunet(patches, labels, full=True, crop=None, policy="class defaults", unit=(0.0, 1.0)):
+def nnunet(
+    patches: Tensor, labels: Tensor, full: bool = True, crop: Sequence[int] | None = None,
+    policy: str = "class defaults", unit: tuple[float, float] = (0.0, 1.0),
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Scaling, rotation, elastic deformation, gamma transformation and additive noise of each patch, as its own draw.
 
     patches  `(N, C, *size)`, floats -> float32 `(N, C, *crop)`
@@ -67,7 +73,7 @@ def nnunet(patches, labels, full=True, crop=None, policy="class defaults", unit=
     return moved, torch.from_numpy(arrays["seg"][:, 0]).to(labels.device, torch.int64)
 
 
-def settings(full=True, policy="class defaults"):
+def settings(full: bool = True, policy: str = "class defaults") -> dict[str, dict[str, Any]]:
     """What `nnunet` does to every patch, in this order: `{operator: {parameter: value}}`, read off the operators.
 
     "class defaults": all are the library's, except for the crop's place: the centre here, `random_crop=False`, as
@@ -80,7 +86,7 @@ def settings(full=True, policy="class defaults"):
     return {name: {k: v for k, v in values.items() if k not in hidden} for name, values in operators.items()}
 
 
-def _operators(full, crop, policy):
+def _operators(full: bool, crop: Sequence[int] | None, policy: str) -> list[Callable[..., dict[str, Any]]]:
     """In the order in which the paper lists them (choice); in v1's own."""
     from batchgenerators.transforms.color_transforms import GammaTransform
     from batchgenerators.transforms.noise_transforms import GaussianNoiseTransform
@@ -95,7 +101,7 @@ def _operators(full, crop, policy):
 
 
 @contextmanager
-def _seeded_by_torch():
+def _seeded_by_torch() -> Iterator[None]:
     before, seed = (np.random.get_state(), random.getstate()), int(torch.randint(2**32, ()))  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)

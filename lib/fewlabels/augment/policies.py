@@ -9,9 +9,12 @@ Choices that the 2021 paper leaves open, here torchvision's defaults and those o
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from fewlabels.errors import BadInput
 
@@ -27,7 +30,7 @@ RANDOM = (
 STRONGEST = 30  # the magnitude, of 31 bins from 0
 
 
-def rand_augment(x, n, m):
+def rand_augment(x: Tensor, n: int, m: int) -> Tensor:
     """Each image `(B, 3, H, W)` in [0, 1] through n operations out of 14 of magnitude m, from 0 (the weakest) to 30.
 
     float32 in and out, rounded to 8 bits; x stays. The distribution is that of `torchvision.transforms.v2.RandAugment`
@@ -47,10 +50,10 @@ def rand_augment(x, n, m):
     return _to_floats(x8)
 
 
-def _strength(name, m, sign, size):
+def _strength(name: str, m: int, sign: int, size: Sequence[int]) -> float | None:
     """What `_operate` takes for magnitude m. In float32 and cut to whole pixels, as torchvision does it."""
 
-    def bins(start, end):
+    def bins(start: float, end: float) -> float:
         return float(torch.linspace(start, end, STRONGEST + 1)[m])
 
     match name:
@@ -64,15 +67,14 @@ def _strength(name, m, sign, size):
             return 1 + sign * bins(0.0, 0.9)
         case "Posterize":
             return 8 - round(4 * m / STRONGEST)
-        case "Solarize":
-            return 255 * bins(1.0, 0.0)
+    return 255 * bins(1.0, 0.0) if name == "Solarize" else None
 
 
 # ---- Fast AutoAugment: Lim et al., NeurIPS 2019 ----
 
 # The operations and what magnitudes 0 and 1 mean: AutoAugment's ranges, as in the released augmentations.py, where the
 # 16th, sample pairing, is off. A coin toss mirrors those of geometry, whose magnitudes m and 1 - m are thus the same.
-RANGES = {
+RANGES: dict[str, tuple[float, float] | None] = {
     "ShearX": (-0.3, 0.3), "ShearY": (-0.3, 0.3),  # pixels to the side for each pixel down, or the reverse
     "TranslateX": (-0.45, 0.45), "TranslateY": (-0.45, 0.45),  # of the width, of the height; to whole pixels
     "Rotate": (-30, 30),  # degrees
@@ -85,9 +87,10 @@ RANGES = {
 MIRRORED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
 SUBPOLICIES, LENGTH = 5, 2  # of a policy, and operations of each
+Policy = Sequence[Sequence[Sequence[Any]]]  # sub-policies of operations [name, probability, magnitude]
 
 
-def apply_policy(x, policy):
+def apply_policy(x: Tensor, policy: Policy) -> Tensor:
     """Each image `(B, 3, H, W)` in [0, 1] through one sub-policy, drawn with equal probability; float32 in and out.
 
     policy  a list of sub-policies, each a list of operations [name, probability, magnitude]: of `RANGES`, 0 to 1, 0
@@ -102,7 +105,7 @@ def apply_policy(x, policy):
     chosen = [policy[k] for k in torch.randint(len(policy), (len(x),)).tolist()]
     for step in range(max(map(len, policy))):
         chances, sides = torch.rand(len(x)).tolist(), (2 * torch.randint(2, (len(x),)) - 1).tolist()
-        keys = [("Identity", None)] * len(x)
+        keys: list[tuple[str, float | None]] = [("Identity", None)] * len(x)
         for i, (subpolicy, chance, side) in enumerate(zip(chosen, chances, sides)):
             if step < len(subpolicy) and chance < subpolicy[step][1]:
                 name, _, magnitude = subpolicy[step]
@@ -111,7 +114,7 @@ def apply_policy(x, policy):
     return _to_floats(x8)
 
 
-def check(policy):
+def check(policy: object) -> None:
     """Raises `BadInput` unless `policy` is one, see `apply_policy`."""
     if not isinstance(policy, list | tuple) or not policy:
         raise BadInput("policy", "a list of one sub-policy or more", f"{policy!r:.80}")
@@ -130,7 +133,7 @@ def check(policy):
                     raise BadInput(where, f"a {what} from 0 to 1", f"{number!r:.80}")
 
 
-def search(loss_of, trials, seed, keep):
+def search(loss_of: Callable[[Policy], float], trials: int, seed: int, keep: int) -> list[list[list[Any]]]:
     """Density matching on one fold (Lim et al., Algorithm 1): the policies under which a network's loss is lowest.
 
     loss_of  function of a policy, a list of 5 sub-policies of 2 operations; returns the loss of a network, trained
@@ -168,7 +171,9 @@ def search(loss_of, trials, seed, keep):
     return [subpolicy for _, policy in best for subpolicy in _different(policy)]
 
 
-def held_out_loss(network, x, y, policy, best=False, batch=256):
+def held_out_loss(
+    network: nn.Module, x: Tensor, y: Tensor, policy: Policy, best: bool = False, batch: int = 256
+) -> float:
     """L(theta | T(D_A)): the network's cross-entropy on images `(N, 3, H, W)`, labels int64 `(N,)`, under a policy.
 
     Each image goes through every sub-policy, and the loss is the mean of all (Lim et al., Section 3.2). `best=True`:
@@ -177,39 +182,38 @@ def held_out_loss(network, x, y, policy, best=False, batch=256):
     The network predicts in evaluation mode, and each of its modules is left in the mode it was in.
     """
 
-    def losses(part):
+    def losses(part: Policy) -> Tensor:
         pairs = zip(x.split(batch), y.split(batch))
         return torch.cat([F.cross_entropy(network(apply_policy(a, part)), b, reduction="none") for a, b in pairs])
 
     modes = {module: module.training for module in network.modules()}
     network.eval()
     with torch.no_grad():
-        if best:
-            found = torch.stack([losses(policy) for _ in policy]).amin(0)
-        else:
-            found = torch.cat([losses([subpolicy]) for subpolicy in policy])
+        found = (
+            torch.stack([losses(policy) for _ in policy]).amin(0) if best else torch.cat([losses([s]) for s in policy])
+        )
     for module, training in modes.items():
         module.training = training
     return found.mean().item()
 
 
-def _suggested(trial, where):
+def _suggested(trial: Any, where: str) -> list[Any]:
     name = trial.suggest_categorical(f"operation {where}", list(RANGES))
     return [name, *(round(trial.suggest_float(f"{what} {where}", 0, 1), 3) for what in ("probability", "magnitude"))]
 
 
-def _different(policy):
-    first = {}
+def _different(policy: Policy) -> list[Any]:
+    first: dict[tuple[str, ...], Any] = {}
     for subpolicy in policy:
         first.setdefault(tuple(name for name, _, _ in subpolicy), subpolicy)
     return list(first.values())
 
 
-def _value(name, magnitude, side, size):
+def _value(name: str, magnitude: float, side: int, size: Sequence[int]) -> float | None:
     """What `_operate` takes for a magnitude of 0 to 1 of Fast AutoAugment, mirrored if `side` is -1."""
-    if RANGES[name] is None:
+    if (ends := RANGES[name]) is None:
         return None
-    low, high = RANGES[name]
+    low, high = ends
     value = low + magnitude * (high - low)
     if name in MIRRORED:
         value *= side
@@ -226,19 +230,19 @@ def _value(name, magnitude, side, size):
 # ---- operations ----
 
 
-def _to_8_bits(x):
+def _to_8_bits(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise BadInput("images", "floats in [0, 1]", x.dtype)
     return (x * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _to_floats(x8):
+def _to_floats(x8: Tensor) -> Tensor:
     return x8.float() / 255
 
 
-def _together(x8, keys):
+def _together(x8: Tensor, keys: list[tuple[str, float | None]]) -> None:
     """Changes the images of a batch, each by its key (name, value); those of the same key in one go."""
-    rows = {}
+    rows: dict[tuple[str, float | None], list[int]] = {}
     for i, key in enumerate(keys):
         rows.setdefault(key, []).append(i)
     for (name, value), row in rows.items():
@@ -247,7 +251,7 @@ def _together(x8, keys):
             x8[row] = _operate(x8[row], name, value)
 
 
-def _operate(x, name, value):
+def _operate(x: Tensor, name: str, value: Any) -> Tensor:
     """uint8 `(n, 3, H, W)` through one operation of AutoAugment. value: see `RANGES`; shifts and Cutout in pixels."""
     from torchvision.transforms.v2 import functional as V  # takes 2 seconds
 
@@ -279,11 +283,10 @@ def _operate(x, name, value):
             return V.equalize(x)
         case "Invert":
             return V.invert(x)
-        case "Cutout":
-            return _cut_out(x, value)
+    return _cut_out(x, value)
 
 
-def _cut_out(x, side):
+def _cut_out(x: Tensor, side: float) -> Tensor:
     """A square of about `side` pixels about a point anywhere in each image, cut at its edges; the release's grey."""
     if side <= 0:
         return x

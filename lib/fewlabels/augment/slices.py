@@ -3,11 +3,14 @@
 import math
 
 import torch
+from torch import Tensor
 
 from fewlabels.warps import affine_field, control_to_dense, random_control, warp
 
 
-def slice_augment(x, masks=None, sd=None, order=1):
+def slice_augment(
+    x: Tensor, masks: Tensor | None = None, sd: float | None = None, order: int = 1
+) -> Tensor | tuple[Tensor, Tensor]:
     """Images `(N, C, H, W)`, each transformed on its own and clipped to [-1, 1]; with masks `(N, H, W)`, of any type
     and resampled by nearest neighbour, `(images, masks)`.
 
@@ -41,10 +44,10 @@ def slice_augment(x, masks=None, sd=None, order=1):
     return x if masks is None else (x, warp(masks[:, None], field, 0, "mirror")[:, 0])
 
 
-def _uniform(x, *shape):
+def _uniform(x: Tensor, *shape: int) -> Tensor:
     """U(-1, 1), in kind like x."""
     return 2 * torch.rand(shape, device=x.device, dtype=x.dtype) - 1
 
 
-def _each(values):
+def _each(values: Tensor) -> Tensor:
     return values[:, None, None, None]

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,10 +14,12 @@ from fewlabels.bench.timing import measure
 from fewlabels.paths import results_root
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fewlabels.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, few repeats: does it run? (to warps-smoke/)")
-    parser.add_argument("--threads", type=int, default=min(os.cpu_count(), 2), help="of torch (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=min(os.cpu_count() or 1, 2), help="of torch (default: %(default)s)"
+    )
     parser.add_argument("--repeats", type=int, help="of each pair (default: 25, quick 3)")
     parser.add_argument("--seconds", type=float, default=30, help="after which a pair has repeats enough (default: 30)")
     parser.add_argument("--results", default=results_root(), help="root of the result folders (default: results)")

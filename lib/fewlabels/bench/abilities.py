@@ -16,7 +16,7 @@ COLUMNS = (
     "several tensors at once",
 )
 # one letter a column: y yes, n no; then where it was read, and what yes or no hides
-TABLE = {
+TABLE: dict[str, tuple[str | None, str, str, str]] = {
     "ours": (None, "yyyyyyyyy", "fewlabels/warps", ""),
     "elasticdeform": (
         "elasticdeform",
@@ -88,14 +88,14 @@ READ = {
 }
 
 
-def table():
+def table() -> pd.DataFrame:
     """One line a package, ours first: version here and version read, yes or no for each of COLUMNS, where, note."""
     rows = []
     for name, (package, letters, where, note) in TABLE.items():
         here = "" if package is None else version_of(package) if importable(package) else "not installed"
         answers = {c: {"y": "yes", "n": "no"}[letter] for c, letter in zip(COLUMNS, letters, strict=True)}
         rows.append(
-            {"package": name, "version": here, "version read": READ.get(package, "")}
+            {"package": name, "version": here, "version read": READ.get(package or "", "")}
             | answers
             | {"read in": where, "note": note}
         )

@@ -1,13 +1,16 @@
 """What is timed. Every case is a list of `timing.Pair`; its tensors are made when its turn comes."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels.bench import peers, precision, training, translation, volumes
 from fewlabels.bench.peers import BOTH, EDGE, FORWARD, IMAGE
-from fewlabels.bench.timing import Different, Pair, importable
+from fewlabels.bench.timing import Different, Made, Pair, Work, importable
 from fewlabels.warps import control_to_dense, operator, random_control, reference, warp
 from fewlabels.warps.fields import pixels
 
@@ -35,7 +38,7 @@ TARGETS = {
 QUEUED = 20  # calls in one timing on CUDA
 
 
-def pairs(quick=False):
+def pairs(quick: bool = False) -> list[Pair]:
     shapes, cases = QUICK_SHAPES if quick else SHAPES, []
     for device in ("cpu", "cuda"):
         for letter in ("A", "B"):
@@ -51,11 +54,11 @@ def pairs(quick=False):
     return cases
 
 
-def title(letter, shape):
+def title(letter: str, shape: tuple[int, ...]) -> str:
     return f"{letter}: {shape[0]}x{shape[1]}x{'x'.join(map(str, shape[2:]))}"
 
 
-def drawn(shape, device):
+def drawn(shape: tuple[int, ...], device: str) -> list[Tensor]:
     """Images, control grids, the dense fields of these, and gradients that come back; the same in every case.
 
     The displacements' sd is an eighth of the control points' distance: 8 pixels of 256.
@@ -66,29 +69,29 @@ def drawn(shape, device):
     return [t.to(device) for t in (x, control, control_to_dense(control, shape[2:]), g)]
 
 
-def doing(work, f, x, u, g):
+def doing(work: str, f: Callable[[Tensor, Tensor], Tensor], x: Tensor, u: Tensor, g: Tensor) -> Work:
     """`f(x, u)` with as much of the backward pass as `work` says: () -> output and gradients."""
     x, u = x.detach().requires_grad_(work != FORWARD), u.detach().requires_grad_(work == BOTH)
     wrt = [t for t in (x, u) if t.requires_grad]
 
-    def work_done():
+    def work_done() -> tuple[Tensor, ...]:
         y = f(x, u)
         return (y.detach(), *torch.autograd.grad(y, wrt, g)) if wrt else (y,)
 
     return work_done
 
 
-def spline(letter, shape, device):
+def spline(letter: str, shape: tuple[int, ...], device: str) -> list[Pair]:
     """Our field, given dense, beside all who can take it; and the cost of the gradient to the field."""
-    settings = {"case": f"{title(letter, shape)}, order 3", "device": device}
+    settings: dict[str, Any] = {"case": f"{title(letter, shape)}, order 3", "device": device}
     settings |= {"queued": (QUEUED, QUEUED)} if device == "cuda" else {}
 
-    def beside(peer, work, from_control=False):
-        def make():
+    def beside(peer: peers.Peer, work: str, from_control: bool = False) -> Made:
+        def make() -> tuple[Work, Work]:
             x, control, u, g = drawn(shape, device)
             taken, theirs = control if from_control else u, control if peer.control else u
 
-            def ours(x, u):
+            def ours(x: Tensor, u: Tensor) -> Tensor:
                 u = control_to_dense(u, shape[2:]) if from_control else u
                 return warp(x, u, peer.order, peer.mode)
 
@@ -110,7 +113,7 @@ def spline(letter, shape, device):
                     make = beside(peer, work, from_control=True)
                     pairs.append(Pair(work=work, peer=name, package=peer.package, make=make, **row))
 
-    def both():
+    def both() -> list[Work]:
         x, _, u, g = drawn(shape, device)
         return [doing(work, lambda x, u: warp(x, u, 3), x, u, g) for work in (BOTH, IMAGE)]
 
@@ -120,7 +123,7 @@ def spline(letter, shape, device):
     return pairs
 
 
-def recipes(letter, shape, device):
+def recipes(letter: str, shape: tuple[int, ...], device: str) -> list[Pair]:
     """Packages that only do their own recipe: drawing and warping, ours from a control grid."""
     pairs = []
     for peer in peers.RECIPES:
@@ -144,12 +147,12 @@ def recipes(letter, shape, device):
     return pairs
 
 
-def _recipe(peer, work, shape, device):
-    def make():
+def _recipe(peer: peers.Peer, work: str, shape: tuple[int, ...], device: str) -> Made:
+    def make() -> tuple[Work, Work]:
         x, control, _, g = drawn(shape, device)
         sd = shape[2] / 32
 
-        def ours(x, u):
+        def ours(x: Tensor, u: Tensor) -> Tensor:
             u = random_control(len(x), control.shape[2:], sd, device=x.device)
             return warp(x, control_to_dense(u, shape[2:]), peer.order, peer.mode)
 
@@ -161,18 +164,18 @@ def _recipe(peer, work, shape, device):
     return make
 
 
-def grid_sample(shape, device):
+def grid_sample(shape: tuple[int, ...], device: str) -> list[Pair]:
     """Orders 1 and 0 beside torch's own sampling, whose grid was computed beforehand."""
 
-    def make(order, work):
-        def made():
+    def make(order: int, work: str) -> Made:
+        def made() -> tuple[Work, Work]:
             x, _, u, g = drawn(shape, device)
             q, last = pixels(shape[2:], u.dtype, device), shape[2] - 1
             u = (q + u).clamp(0.01, last - 0.01) - q  # torch's zeros fade over the last pixel: let none come from there
             grid = (q + u).flip(1).movedim(1, -1) * 2 / last - 1
             mode = "bilinear" if order else "nearest"
 
-            def torchs(x, u):
+            def torchs(x: Tensor, u: Tensor) -> Tensor:
                 return F.grid_sample(x, grid, mode, "zeros", align_corners=True)
 
             return doing(work, lambda x, u: warp(x, u, order), x, u, g), doing(work, torchs, x, u, g)
@@ -197,14 +200,14 @@ def grid_sample(shape, device):
     ]
 
 
-def bandwidth(shape):
+def bandwidth(shape: tuple[int, ...]) -> list[Pair]:
     """On CUDA beside what must be moved at the least, at the speed of a copy; and beside the CPU."""
     image, field = (4 * math.prod(shape[:1] + (c,) + shape[2:]) for c in (shape[1], len(shape) - 2))
     forward, backward = image + field + image, image + field + image  # read, read, written (gradients in the backward)
     moved = forward + backward
 
-    def copy(order):
-        def make():
+    def copy(order: int) -> Made:
+        def make() -> tuple[Work, Work]:
             x, _, u, g = drawn(shape, "cuda")
             source = torch.empty(moved // 2, dtype=torch.uint8, device="cuda")  # a copy reads and writes each byte
             target = torch.empty_like(source)
@@ -212,8 +215,8 @@ def bandwidth(shape):
 
         return make
 
-    def on_cpu(order, peer, work):
-        def make():
+    def on_cpu(order: int, peer: peers.Peer, work: str) -> Made:
+        def make() -> tuple[Work, Work]:
             x, control, u, g = drawn(shape, "cuda")
             there = [t.cpu() for t in (x, control if peer.control else u, g)]
             theirs = doing(work, peer.make(shape[2:], order), *there)
@@ -230,7 +233,13 @@ def bandwidth(shape):
     for order, times in ((1, 3), (3, 6)):
         case = f"{title('D', shape)}, order {order}"
         name, note = f"device copy of {moved / 1e6:.0f} MB", "image, field and gradients read and written once"
-        row = {"case": case, "device": "cuda", "package": "torch", "tolerance": None, "queued": (QUEUED, QUEUED)}
+        row: dict[str, Any] = {
+            "case": case,
+            "device": "cuda",
+            "package": "torch",
+            "tolerance": None,
+            "queued": (QUEUED, QUEUED),
+        }
         row |= {"target": f"ours <= {times} x peer"}
         pairs.append(Pair(work=IMAGE, peer=name, make=copy(order), note=note, **row))
         row |= {"target": "ratio >= 300", "tolerance": 2e-4, "stray": EDGE, "queued": (QUEUED, 1)}
@@ -239,11 +248,11 @@ def bandwidth(shape):
     return pairs
 
 
-def aligning(shape, device):
+def aligning(shape: tuple[int, ...], device: str) -> list[Pair]:
     """Fields inverted and aligned: only our own plain PyTorch does that too."""
 
-    def make(inverting):
-        def made():
+    def make(inverting: bool) -> Made:
+        def made() -> tuple[Work, Work]:
             _, _, u1, _ = drawn(shape, device)
             u2 = torch.zeros_like(u1) if inverting else u1.flip(0).contiguous()
             kernels, settings = operator.kernels_for(u1), (1e-4, 50)  # tolerance and steps, the defaults of `align`
@@ -252,6 +261,12 @@ def aligning(shape, device):
         return made
 
     what = title("F", shape).removeprefix("F: ")
-    row = {"work": FORWARD, "peer": "ours, plain PyTorch", "device": device, "tolerance": 1e-4, "stray": EDGE}
+    row: dict[str, Any] = {
+        "work": FORWARD,
+        "peer": "ours, plain PyTorch",
+        "device": device,
+        "tolerance": 1e-4,
+        "stray": EDGE,
+    }
     row["note"] = "no other package does it"
     return [Pair(case=f"F: {name} {what} fields", make=make(name == "invert"), **row) for name in ("invert", "align")]

@@ -4,11 +4,13 @@ The first kind takes our field: `make(size, order)` -> `f(x, u)`. The second dra
 `make(x, sd)` -> `f(x)`. Loops over a batch are the user's where a package takes one image a call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fewlabels.warps import warp
 from fewlabels.warps.fields import pixels
@@ -21,35 +23,35 @@ EDGE = 1e-3  # the share of values that rounding may throw over an edge: out of 
 class Peer:
     name: str
     package: str | None
-    make: Callable
-    works: tuple = (FORWARD, IMAGE, BOTH)
+    make: Callable[..., Callable[..., Tensor]]
+    works: tuple[str, ...] = (FORWARD, IMAGE, BOTH)
     order: int = 3
     mode: str = "constant"  # of ours, to equal the peer's
     control: bool = False  # the peer takes the control grid, not the dense field
     gpu: bool = False
-    dims: tuple = (2, 3)
-    check: dict = field(default_factory=dict)  # how the guard compares, see timing.Pair
+    dims: tuple[int, ...] = (2, 3)
+    check: dict[str, Any] = field(default_factory=dict)  # how the guard compares, see timing.Pair
     note: str = ""
 
 
-def elasticdeform(size, order):
+def elasticdeform(size: Sequence[int], order: int) -> Callable[[Tensor, Tensor], Tensor]:
     import elasticdeform.torch as package
 
     axis = tuple(range(1, len(size) + 1))
 
-    def deform(x, u):
+    def deform(x: Tensor, u: Tensor) -> Tensor:
         pairs = zip(x, u, strict=True)
         return torch.stack([package.deform_grid(image, each, order=order, axis=axis) for image, each in pairs])
 
     return deform
 
 
-def scipy(size, order):
+def scipy(size: Sequence[int], order: int) -> Callable[[Tensor, Tensor], Tensor]:
     from scipy import ndimage
 
     q = pixels(size, torch.float32, "cpu").numpy()
 
-    def map_coordinates(x, u):
+    def map_coordinates(x: Tensor, u: Tensor) -> Tensor:
         pairs = [(image, q + each) for image, each in zip(x.numpy(), u.numpy(), strict=True)]
         return torch.from_numpy(
             np.stack([[ndimage.map_coordinates(c, at, order=order) for c in image] for image, at in pairs])
@@ -58,12 +60,12 @@ def scipy(size, order):
     return map_coordinates
 
 
-def interpol(size, order):
+def interpol(size: Sequence[int], order: int) -> Callable[[Tensor, Tensor], Tensor]:
     import interpol as package
 
-    q = {}  # on the image's device, made once
+    q: dict[torch.device, Tensor] = {}  # on the image's device, made once
 
-    def pull(x, u):
+    def pull(x: Tensor, u: Tensor) -> Tensor:
         if x.device not in q:
             q[x.device] = pixels(size, x.dtype, x.device).movedim(0, -1)
         settings = {"interpolation": order, "bound": "dct1", "extrapolate": True, "prefilter": True}
@@ -72,13 +74,13 @@ def interpol(size, order):
     return pull
 
 
-def monai_warp(size, order):
+def monai_warp(size: Sequence[int], order: int) -> Callable[[Tensor, Tensor], Tensor]:
     from monai.networks.blocks import Warp
 
     return Warp(mode="bilinear", padding_mode="border")
 
 
-def reference(size, order):
+def reference(size: Sequence[int], order: int) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x, u: warp(x, u, order, backend="reference")
 
 
@@ -125,15 +127,15 @@ DENSE = [
 ]
 
 
-def monai_2d(x, sd):
+def monai_2d(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     return _monai_2d(x, sd, "bilinear", "reflection")
 
 
-def monai_2d_spline(x, sd):
+def monai_2d_spline(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     return _monai_2d(x, sd, 3, "mirror")
 
 
-def _monai_2d(x, sd, mode, padding):
+def _monai_2d(x: Tensor, sd: float, mode: str | int, padding: str) -> Callable[[Tensor], Tensor]:
     from monai.transforms import Rand2DElastic
 
     spacing = tuple(n // 4 for n in x.shape[2:])
@@ -141,7 +143,7 @@ def _monai_2d(x, sd, mode, padding):
     return lambda x: torch.stack([move(image).as_tensor() for image in x])
 
 
-def monai_3d(x, sd):
+def monai_3d(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     from monai.transforms import Rand3DElastic
 
     sigma = x.shape[2] / 8
@@ -149,7 +151,7 @@ def monai_3d(x, sd):
     return lambda x: torch.stack([move(image).as_tensor() for image in x])
 
 
-def torchio(x, sd):
+def torchio(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     import SimpleITK
     import torchio as package
 
@@ -161,7 +163,7 @@ def torchio(x, sd):
     return lambda x: torch.stack([move(image[..., None])[..., 0] if flat else move(image) for image in x])
 
 
-def kornia(x, sd):
+def kornia(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     from kornia.augmentation import RandomElasticTransform
 
     sigma, alpha = x.shape[2] / 8, 28 * sd / x.shape[2] * 8
@@ -169,26 +171,26 @@ def kornia(x, sd):
     return RandomElasticTransform((kernel, kernel), (sigma, sigma), (alpha, alpha), p=1.0, align_corners=True)
 
 
-def torchvision(x, sd):
+def torchvision(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     return _torchvision(x, sd, 5.0)
 
 
-def torchvision_smooth(x, sd):
+def torchvision_smooth(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     return _torchvision(x, sd, x.shape[2] / 8)
 
 
-def _torchvision(x, sd, sigma):
+def _torchvision(x: Tensor, sd: float, sigma: float) -> Callable[[Tensor], Tensor]:
     from torchvision.transforms import v2
 
     # with its default, fill=0, the gradient to the image fails: the values are overwritten in place
     return v2.ElasticTransform(alpha=6 * sigma * sd, sigma=min(sigma, (x.shape[2] - 2) / 4), fill=None)
 
 
-def batchgenerators(x, sd):
+def batchgenerators(x: Tensor, sd: float) -> Callable[[Tensor], Tensor]:
     from batchgenerators.augmentations.spatial_transformations import augment_spatial
 
     sigma = x.shape[2] / 8
-    settings = {"do_rotation": False, "do_scale": False, "random_crop": False, "order_data": 3}
+    settings: dict[str, Any] = {"do_rotation": False, "do_scale": False, "random_crop": False, "order_data": 3}
     settings |= {"alpha": (6 * sigma * sd, 6 * sigma * sd), "sigma": (sigma, sigma)}
     return lambda x: torch.from_numpy(augment_spatial(x.numpy(), None, x.shape[2:], **settings)[0])
 

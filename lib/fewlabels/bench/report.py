@@ -1,6 +1,8 @@
 """What a benchmark leaves behind: speed.csv, capabilities.csv, warps.md and figure1.png."""
 
 import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -10,10 +12,14 @@ from fewlabels.bench.timing import COLUMNS, MEASURED, NOT_RUN, aimed
 from fewlabels.engine import provenance
 from fewlabels.files import palette, whole, write_text
 
+if TYPE_CHECKING:  # matplotlib is imported where it draws
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 WORKS = {FORWARD: "forward", IMAGE: "forward + backward to image", BOTH: "... to image and field"}
 
 
-def write(rows, folder):
+def write(rows: list[dict[str, Any]], folder: Path) -> None:
     speed, able = pd.DataFrame(rows, columns=COLUMNS), abilities.table()
     for name, table in (("speed", speed), ("capabilities", able)):
         with whole(folder / f"{name}.csv") as temporary:
@@ -25,7 +31,7 @@ def write(rows, folder):
         temporary.write_bytes(palette(picture.getvalue()))
 
 
-def markdown(speed, able):
+def markdown(speed: pd.DataFrame, able: pd.DataFrame) -> str:
     """Both tables, with machine, versions, date and commit."""
     code, cuda = provenance.code(), (speed["device"].eq("cuda") & speed["state"].eq(MEASURED)).any()
     facts = provenance.machine("cuda" if cuda else "cpu")
@@ -57,7 +63,7 @@ def markdown(speed, able):
     return "\n".join(lines) + "\n"
 
 
-def _line(row):
+def _line(row: Any) -> str:
     numbers = [row.state, "", ""]
     if row.state == MEASURED:
         ratio = f"**{row.ratio:.3g}** [{row.ratio_p10:.3g}, {row.ratio_p90:.3g}]"
@@ -65,7 +71,7 @@ def _line(row):
     return f"| {' | '.join([row.work, f'{row.peer} {row.version}'.strip(), *numbers, row.target, row.met, row.note])} |"
 
 
-def figure(speed):
+def figure(speed: pd.DataFrame) -> "Figure":
     """Ratios on a logarithmic axis: a column a device, a panel a case, a line a peer; ticks mark the targets.
 
     Works that have no colour of their own, parts of training steps, have a line each, and are named.
@@ -112,10 +118,11 @@ def figure(speed):
     return figure
 
 
-def _panel(axis, part, styles):
+def _panel(axis: "Axes", part: pd.DataFrame, styles: dict[str, tuple[str, str, float]]) -> None:
     import seaborn as sns
 
     names = list(dict.fromkeys(part["line"]))
+    row: Any  # a named tuple of the line
     for row in part.itertuples():
         colour, marker, shift = styles.get(row.kind, ("black", "^", 0))
         y = names.index(row.line) + shift
@@ -124,7 +131,7 @@ def _panel(axis, part, styles):
         if row.target:
             axis.plot(aimed(row.target), y, marker="|", color="black", markersize=7, markeredgewidth=1.4)
         if row.kind not in styles and row.line == row.peer:
-            place = {"xy": (0.995, 0.06), "xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+            place: dict[str, Any] = {"xy": (0.995, 0.06), "xycoords": "axes fraction", "ha": "right", "va": "bottom"}
             axis.annotate(f"ours: {row.work}", **place, fontsize=5.5, color="dimgrey")
     axis.axvline(1, color="grey", linewidth=0.7, zorder=0)
     axis.grid(axis="x", linewidth=0.3)

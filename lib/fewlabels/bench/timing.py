@@ -1,18 +1,22 @@
 """Two ways to do the same work, timed in turn, after the guard that it is the same work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 DISTRIBUTIONS = {"interpol": "torch-interpol"}  # the package's name on PyPI where it is not that of the import
 COLUMNS = (
     "case work peer version device threads repeats ours_ms peer_ms ratio ratio_p10 ratio_p90 target met state note"
 ).split()
+Work = Callable[[], tuple[Tensor, ...]]  # does it once; returns what the guard compares
+Made = Callable[[], Sequence[Work]]  # ours and the peer's, made when their turn comes
 MEASURED, NOT_INSTALLED, NOT_RUN = "measured", "not installed", "not run"
 
 
@@ -27,7 +31,7 @@ class Pair:
     case: str
     work: str
     peer: str
-    make: Callable
+    make: Made
     package: str | None = None  # what the peer imports; None: our own
     device: str = "cpu"
     target: str = ""  # "ratio >= 20", "ours <= 1.3 x peer" or "share <= 10%" (of ours in the peer's work)
@@ -41,13 +45,13 @@ class Pair:
     threads: int | None = None  # of torch, where the work itself says how many; None: as all others
 
 
-def aimed(target):
+def aimed(target: str) -> float:
     """The smallest ratio that meets a target, from its words."""
     number = float(target.removesuffix(" x peer").removesuffix("%").split()[-1])
     return {"ratio": number, "ours": 1 / number, "share": 100 / number}[target.split()[0]]
 
 
-def measure(pair, repeats, seconds):
+def measure(pair: Pair, repeats: int, seconds: float) -> dict[str, Any]:
     """The row of a pair: medians over `repeats` (fewer, but at least 3, where they would take longer than `seconds`),
     ratio = median of the peer's / median of ours, and the 10th and 90th percentile of the ratios of single repeats.
 
@@ -78,7 +82,7 @@ def measure(pair, repeats, seconds):
     }
 
 
-def guard(pair, ours, theirs):
+def guard(pair: Pair, ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> None:
     """Raises Different unless the peer's tensors are ours (the outputs, then the gradients to image and field)."""
     if pair.tolerance is None:
         return
@@ -90,7 +94,7 @@ def guard(pair, ours, theirs):
         if a.shape != b.shape:
             raise Different(f"{where}: tensor {i}: expected shape {tuple(a.shape)}, found {tuple(b.shape)}")
         if i == 1 and pair.margin:
-            within = (..., *[slice(pair.margin, -pair.margin)] * (a.ndim - 2))
+            within: tuple[Any, ...] = (..., *[slice(pair.margin, -pair.margin)] * (a.ndim - 2))
             a, b = a[within], b[within]
         limit = pair.tolerance * max(1, a.abs().max().item())
         wrong = ~((a - b).abs() <= limit)  # not a number counts as wrong
@@ -102,7 +106,7 @@ def guard(pair, ours, theirs):
             )
 
 
-def interleaved(ours, theirs, pair, repeats, seconds):
+def interleaved(ours: Work, theirs: Work, pair: Pair, repeats: int, seconds: float) -> np.ndarray:
     """Seconds per call of ours and of the peer's, in turn within each repeat, who begins changing from one to the next.
 
     Where calls are queued (CUDA), a kernel's start costs nothing while the one before still runs, as in training.
@@ -121,7 +125,7 @@ def interleaved(ours, theirs, pair, repeats, seconds):
     return times.T
 
 
-def _seconds(work, calls):
+def _seconds(work: Work, calls: int) -> float:
     _wait()
     begin = perf_counter()
     for _ in range(calls):
@@ -130,12 +134,12 @@ def _seconds(work, calls):
     return (perf_counter() - begin) / calls
 
 
-def _wait():
+def _wait() -> None:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
-def importable(package):
+def importable(package: str) -> bool:
     """Whether a package is there and works (elasticdeform's wheels are there and fail under NumPy 2)."""
     try:
         import_module(package)
@@ -144,5 +148,5 @@ def importable(package):
         return False
 
 
-def version_of(package):
+def version_of(package: str) -> str:
     return version(DISTRIBUTIONS.get(package, package))

@@ -2,12 +2,16 @@
 a generator with its segmenter and discriminator (Chaitanya et al. 2019). And what a step with adversarial generators
 takes beside one without augmentation (Gao et al. 2021, Table 1)."""
 
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
 import torch
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from fewlabels import warps
 from fewlabels.augment import classical as augment
-from fewlabels.bench.timing import Different, Pair
+from fewlabels.bench.timing import Different, Made, Pair, Work
 from fewlabels.data import acdc as hearts
 from fewlabels.data import cifar10 as photographs
 from fewlabels.data import isic as lesions
@@ -27,23 +31,24 @@ SMALL_CLASSIFIER = {"width": 0.0834, "batch_size": 16}
 SMALL_GENERATOR = {"size": 32, "width": 4, "batch_size": 4}
 SMALL_LESIONS = {"size": 32, "generator_width": 2, "discriminator_width": 4, "batch_size": 8}
 BACKBONE = {"cpu": "ResNet-10-w16", "cuda": "ResNet-50"}
+Call = tuple[Callable[..., Any], Any, bool]  # function, its arguments, whether with gradients
 CALLERS = (augment, consistency, task_driven)  # of warps
 
 
-def pair(device, quick):
+def pair(device: str, quick: bool) -> Pair:
     """The whole step, and behind each step the calls to `fewlabels.warps` that it made, alone."""
     profile, target = PROFILES[device]
     _, config = params.load(CHECKOUT / f"params/jsrt/{profile}.yaml")
     config = config.model_copy(update=SMALL if quick else {})
 
-    def make():
+    def make() -> tuple[Work, Work]:
         cohort = chests.phantom(config.batch_size, seed=0, size=config.size)
         batch = {"images": cohort.images.to(device), "labels": cohort.labels[: config.batch_size // 2].to(device)}
         torch.manual_seed(0)
         method = jsrt.build(config, "SemiTC", device)
-        calls = []
+        calls: list[Call] = []
 
-        def step():
+        def step() -> tuple[Tensor, ...]:
             with recorded(calls):
                 return (method.training_step(batch)["loss_cons"],)
 
@@ -63,15 +68,15 @@ def pair(device, quick):
     )
 
 
-def of_classifier(device, quick, queued):
+def of_classifier(device: str, quick: bool, queued: tuple[int, int]) -> list[Pair]:
     """A SemiC step on resident data, and behind it its transform alone, for each of the three transforms."""
     profile, _ = PROFILES[device]
     _, config = params.load(CHECKOUT / f"params/cifar10/{profile}.yaml")
     config = config.model_copy(update=SMALL_CLASSIFIER if quick else {})
     images, labelled = config.batch_size, config.batch_size * config.labels // (config.labels + config.unlabelled)
 
-    def make(transform):
-        def made():
+    def make(transform: str) -> Made:
+        def made() -> tuple[Work, Work]:
             cohort = photographs.digits()  # the shape of CIFAR-10's images; what they show costs nothing
             batch = {"images": cohort.images[:images].to(device), "labels": cohort.labels[:labelled].to(device)}
             torch.manual_seed(0)
@@ -82,26 +87,31 @@ def of_classifier(device, quick, queued):
 
         return made
 
-    row = {"case": f"G: training step, ConvSmall {config.width:g}", "peer": "the whole SemiC step", "device": device}
+    row: dict[str, Any] = {
+        "case": f"G: training step, ConvSmall {config.width:g}",
+        "peer": "the whole SemiC step",
+        "device": device,
+    }
     row |= {"target": "share <= 5%" if device == "cpu" else "", "tolerance": None, "peer_first": True, "queued": queued}
     row |= {"note": f"cifar10/{profile}.yaml", "images": 2 * images, "threads": config.threads}
     return [Pair(work=name, make=make(name), **row) for name in ("noise", "shift", "rotation")]
 
 
-def of_generator(device, quick, queued):
+def of_generator(device: str, quick: bool, queued: tuple[int, int]) -> Pair:
     """One step of G_V, S and D on resident data, and behind it the calls to `fewlabels.warps` that it made, alone."""
     profile, _ = PROFILES[device]
     _, config = params.load(CHECKOUT / f"params/acdc/{profile}.yaml")
     config = config.model_copy(update={"warm_up": 0} | (SMALL_GENERATOR if quick else {}))
 
-    def make():
+    def make() -> tuple[Work, Work]:
         cohort = hearts.phantom(6, seed=0, size=config.size)
         images, labels = (t[: config.batch_size].to(device) for t in (cohort.images, cohort.labels))
         real = cohort.images[-config.batch_size :].to(device)
         torch.manual_seed(0)
-        method, calls = acdc_rows.task_driven(config, "GD", "", device), []
+        method = acdc_rows.task_driven(config, "GD", "", device)
+        calls: list[Call] = []
 
-        def step():
+        def step() -> tuple[Tensor, ...]:
             with recorded(calls):
                 return (method.training_step({"images": images, "labels": labels, "real": real})["loss_task"],)
 
@@ -123,7 +133,7 @@ def of_generator(device, quick, queued):
     )
 
 
-def of_adversarial(device, quick, queued):
+def of_adversarial(device: str, quick: bool, queued: tuple[int, int]) -> list[Pair]:
     """One step of T with the generators and D of each row, and behind it T's alone, without augmentation.
 
     The paper's Table 1 has 4.7 and 6.2 hours beside 3, of a ResNet-50. A small network makes the ratio larger.
@@ -133,8 +143,8 @@ def of_adversarial(device, quick, queued):
     _, config = params.load(CHECKOUT / f"params/isic/{profile}.yaml")
     config = config.model_copy(update=SMALL_LESIONS if quick else {})
 
-    def make(name):
-        def made():
+    def make(name: str) -> Made:
+        def made() -> tuple[Work, Work]:
             cohort = lesions.phantom(config.batch_size, seed=0, size=config.size)
             steps = isic_overhead.steps_of(config, backbone, cohort, device, ("no-aug", name))
             ours, alone = ((lambda step=steps[n]: (next(iter(step().values())),)) for n in (name, "no-aug"))
@@ -143,7 +153,10 @@ def of_adversarial(device, quick, queued):
         return made
 
     bounds = {name: 2.07 if name == "Comb" else 1.57 for name in gao_rows.OURS} if device == "cuda" else {}
-    row = {"case": f"I: training step with generators, {backbone}, {config.size} px", "peer": "no augmentation"}
+    row: dict[str, Any] = {
+        "case": f"I: training step with generators, {backbone}, {config.size} px",
+        "peer": "no augmentation",
+    }
     row |= {"device": device, "tolerance": None, "queued": queued, "threads": config.threads}
     row["note"] = f"isic/{profile}.yaml, G {config.generator_width}, D {config.discriminator_width} channels"
     return [
@@ -152,7 +165,7 @@ def of_adversarial(device, quick, queued):
     ]
 
 
-def behind(step, calls):
+def behind(step: Work, calls: list[Call]) -> tuple[Work, Work]:
     """The calls that a step made, alone, and the step."""
     step()
     if not calls:
@@ -163,28 +176,28 @@ def behind(step, calls):
 class recorded:
     """While it lasts, `calls` gets every call that our methods make to `fewlabels.warps`, anew."""
 
-    def __init__(self, calls):
+    def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
         self.functions = {(m, n): f for m in CALLERS for n in warps.__all__ if callable(f := getattr(m, n, None))}
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.calls.clear()
         for (module, name), function in self.functions.items():
             setattr(module, name, self.recording(function))
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for (module, name), function in self.functions.items():
             setattr(module, name, function)
 
-    def recording(self, function):
-        def call(*arguments, **named):
+    def recording(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append((function, tree_map(_leaf, (arguments, named)), torch.is_grad_enabled()))
             return function(*arguments, **named)
 
         return call
 
 
-def replay(calls):
+def replay(calls: list[Call]) -> tuple[Tensor, ...]:
     """The recorded calls again, each with its backward pass where the step had one."""
     for function, (arguments, named), graded in calls:
         with torch.set_grad_enabled(graded):
@@ -195,10 +208,10 @@ def replay(calls):
     return ()
 
 
-def _needs_gradient(t):
+def _needs_gradient(t: object) -> TypeGuard[Tensor]:
     return torch.is_tensor(t) and t.requires_grad
 
 
-def _leaf(t):
+def _leaf(t: Any) -> Any:
     """The same tensor outside the step's graph."""
     return t.detach().requires_grad_(t.requires_grad) if torch.is_tensor(t) else t

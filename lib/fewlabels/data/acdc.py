@@ -1,14 +1,15 @@
 """ACDC: short-axis cardiac cine MRI of 100 patients in five groups (Chaitanya et al., IPMI 2019).
 
-Two layouts are read from `root/acdc/training/patientNNN/` (Info.cfg, patientNNN_frameFF.nii.gz, ..._gt.nii.gz), and
-the data say which one they are (`meta["data"]`):
+Two layouts are read from `root/acdc/training/patientNNN/` (Info.cfg, patientNNN_frameFF.nii.gz, ..._gt.nii.gz, or
+.nii), and the data say which one they are (`meta["data"]`):
 
     acdc            the official files (Bernard et al. 2018)
     acdc-unspaced   a copy whose spacing is lost and whose grey values are scaled. What tells it: every volume is int16,
                     spans exactly 0 to 1000, and claims 1 x 1 mm in plane (official ones differ, 0.70 to 1.92 mm). Its
                     pixels are kept as they are, without N4 and resampling.
 
-Axes are slices in the order of the files, rows, columns: nibabel's, which the released code trains on, transposed.
+Axes are slices in the order of the files, rows, columns: nibabel's, which the released code trains on, transposed. A
+mask whose header says that its axes run another way to the same places as its image's is turned to the image's.
 """
 
 import os
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fewlabels.data import acdc_grid, nifti, prepared
+from fewlabels.data import acdc_grid, geometry, nifti, prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms.heart import CLASSES, GRID, GROUPS, SPACING_MM
 from fewlabels.data.phantoms.heart import heart as phantom
@@ -211,12 +212,13 @@ def _read_folder(folder, phase, n4):
         expected = f"{len(PATIENTS)} folders patientNNN with Info.cfg, an image and a mask (from {FROM})"
         raise BadInput(folder / missing[0], expected, f"{len(PATIENTS) - len(missing)}, without {names}")
     infos = [_info(folder / patient / "Info.cfg", phase) for patient in PATIENTS]
-    paths = [folder / patient / f"{patient}_frame{frame:02}.nii.gz" for patient, (frame, _) in zip(PATIENTS, infos)]
+    paths = [nifti.find(folder / patient, f"{patient}_frame{frame:02}") for patient, (frame, _) in zip(PATIENTS, infos)]
     for path in [path for image in paths for path in (image, _gt(image))]:  # said at once, not after minutes
         if not path.is_file():
             raise BadInput(path, f"the {phase} frame that Info.cfg names", "no such file")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # threads, as SimpleITK lets others run while it works
-        volumes, labels, spacing = zip(*pool.map(_volume, paths))
+        volumes, labels, spacing, notes = zip(*pool.map(_volume, paths))
+        geometry.tell({path: note for of_pair in notes for path, note in of_pair.items()})
         unspaced = all(
             v.dtype == np.int16 and (v.min(), v.max()) == (0, 1000) and mm[1:] == (1, 1)
             for v, mm in zip(volumes, spacing)
@@ -240,13 +242,13 @@ def _read_folder(folder, phase, n4):
 
 def _gt(path):
     """The mask that belongs to an image."""
-    return path.with_name(path.name.replace(".nii.gz", "_gt.nii.gz"))
+    return nifti.find(path.parent, f"{path.name.split('.')[0]}_gt")
 
 
 def _info(path, phase):
     """Frame of the phase, counted from 1, and group of one patient."""
     with prepared.reading(path, "lines ED: n, ES: n, Group: name"):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     if not re.fullmatch("[0-9]{1,3}", values.get(phase, "")):
         raise BadInput(path, f"{phase}: the number of a frame", repr(values.get(phase, "nothing")))
@@ -256,18 +258,18 @@ def _info(path, phase):
 
 
 def _volume(path):
-    """One patient's image `(Z, H, W)` as stored, its labels uint8 alike, and their spacing in mm."""
-    (image, spacing), (mask, spacing_of_mask) = nifti.read(path), nifti.read(_gt(path))
-    if mask.shape != image.shape:
-        raise BadInput(_gt(path), f"shape {image.shape}, that of the image", mask.shape)
-    if not np.allclose(spacing, spacing_of_mask, rtol=0, atol=1e-3):
-        raise BadInput(_gt(path), f"spacing {spacing}, that of the image", spacing_of_mask)
+    """One patient's image `(Z, H, W)` as stored, its labels uint8 alike, their spacing in mm, and `{file: note}`."""
+    image, place, note = nifti.read(path)
+    mask, _, turned = geometry.onto(_gt(path), nifti.read(_gt(path)), place, path.name)
     wrong = mask[~np.isin(mask, range(len(CLASSES)))]
     if wrong.size or not mask.any():
         found = f"{wrong.size} voxels of others, {wrong.flat[0]}" if wrong.size else "nothing but 0"
         raise BadInput(_gt(path), f"labels 0 to {len(CLASSES) - 1}", found)
     _window(path, image)
-    return image, mask.astype(np.uint8), spacing
+    flat = np.flatnonzero(image.min((1, 2)) == image.max((1, 2)))
+    if flat.size:
+        raise BadInput(path, "slices with contrast", f"nothing but {image[flat[0]].flat[0]:g} in slice {flat[0]}")
+    return image, mask.astype(np.uint8), place.spacing, {path: note, _gt(path): turned}
 
 
 def _window(where, volume):
@@ -285,7 +287,7 @@ def _corrected(path):
     """
     import SimpleITK as sitk
 
-    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    image = geometry.itk_image(nifti.read(path), np.float32)
     if (least := sitk.GetArrayViewFromImage(image).min()) < 0:
         raise BadInput(path, "grey values of at least 0, as N4 takes logarithms", f"{least:g}")
     mask = sitk.OtsuThreshold(image, 0, 1, 200)  # inside, outside, bins

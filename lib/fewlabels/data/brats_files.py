@@ -127,7 +127,7 @@ def _read(paths, data):
 
 def _volume(path):
     """A file's voxels, int16 `(Z, H, W)`."""
-    array, _ = nifti.read(path)
+    array = nifti.read(path).array
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int16)
     if (whole != array).any():

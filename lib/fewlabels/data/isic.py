@@ -6,7 +6,7 @@ Two layouts are read below the data root, the first that is there:
                 ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv, or the file without folder
                 ISIC2018_Task3_Training_LesionGroupings.csv, if there; without it nothing tells which images show one
                 lesion
-    ham10000/   HAM10000_metadata.csv; images/ISIC_*.jpg or HAM10000_images_part_1/ and _2/
+    ham10000/   HAM10000_metadata.csv (or .tab, or neither); images/ISIC_*.jpg or HAM10000_images_part_1/ and _2/
 
 and in either, if there, lesion masks: HAM10000_segmentations_lesion_tschandl/ISIC_*_segmentation.png or
 lesion_masks.zip with ISIC_*.png. The size of the images says what they are (`meta["data"]`):
@@ -23,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy.sparse import csr_array
 
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.complete import of_all, paper_split
 from fewlabels.data.isic_files import DX, GROUPINGS, find
 from fewlabels.data.phantoms.skin import CLASSES
 from fewlabels.data.phantoms.skin import skin as phantom
@@ -35,7 +36,8 @@ from fewlabels.errors import BadInput
 
 __all__ = ["CLASSES", "DX", "check", "load", "phantom", "prepare", "splits"]
 
-ALL, LARGEST = 10_015, 450  # images; rows of an official one
+EVERY = tuple(f"ISIC_{i:07}" for i in range(24306, 34321))  # HAM10000's ids
+LARGEST = 450  # rows of an official image
 SIZES = {(600, 450): "isic", (200, 150): "ham10000-200px"}  # width, height
 TERMS = "CC BY-NC 4.0; cite Tschandl et al. 2018 (HAM10000) and Codella et al. 2019 (ISIC 2018)"
 SOURCES = {
@@ -135,9 +137,13 @@ def check(root):
     data, of = str(arrays["data"]), np.bincount(files.labels, minlength=len(CLASSES))
     counts = ", ".join(f"{count:,} {name}" for name, count in zip(CLASSES, of))
     masks = "a lesion mask for each" if files.masks else "no lesion masks"
+    others = set(files.ids) - set(EVERY)  # then it is not told which are missing
+    there = of_all(len(files.ids), len(EVERY), "images", () if others else sorted(set(EVERY) - set(files.ids)))
+    if len(files.ids) < len(EVERY):  # of all it can be made, in seconds
+        there += paper_split(root, there, data == "isic", lambda: splits(files.ids, files.labels, files.lesions, 0))
     return (
         f"{data}: {_source(files, data)}\n"
-        f"{len(files.ids):,} images of {len(set(files.lesions)):,} lesions: {counts}; {masks}\n"
+        f"{there}; {len(set(files.lesions)):,} lesions: {counts}; {masks}\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
 
@@ -188,12 +194,18 @@ def _size(files):
 
 
 def _open(file, expected):
-    content = io.BytesIO(_bytes(file))
+    content = _bytes(file)
+    prepared.whole_jpeg(file.name, content)
     with prepared.reading(file.name, expected):
         try:
-            return Image.open(content)
+            picture = Image.open(io.BytesIO(content))
         except UnidentifiedImageError:  # its message names an address in memory
             raise BadInput(file.name, expected, "no image") from None
+        # Whoever drew a mask may have seen the image as it is stored or as it is shown: nothing tells.
+        if (orientation := picture.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9):
+            found = f"EXIF orientation {orientation}, to be turned or mirrored: save it as it is shown"
+            raise BadInput(file.name, expected, found)
+        return picture
 
 
 def _picture(file, kind, modes, size):
@@ -208,7 +220,10 @@ def _picture(file, kind, modes, size):
 
 
 def _photograph(file, size):
-    return _picture(file, "JPEG", ("RGB",), size)
+    picture = _picture(file, "JPEG", ("RGB",), size)
+    if all(low == high for low, high in picture.getextrema()):
+        raise BadInput(file.name, "a photograph", "nothing but one colour")
+    return picture
 
 
 def _mask(file, size):
@@ -229,7 +244,7 @@ def _areas(n, size):
 
 def _source(files, data):
     """Where the data come from, their terms, and what is missing."""
-    part = "" if len(files.ids) == ALL else f"; {len(files.ids):,} of its {ALL:,} images"
+    part = "" if len(files.ids) == len(EVERY) else f"; {len(files.ids):,} of its {len(EVERY):,} images"
     return SOURCES[data] + part + (UNGROUPED if files.lesions == files.ids else "")
 
 

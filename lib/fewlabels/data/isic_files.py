@@ -1,9 +1,11 @@
 """Which files of ISIC 2018 task 3 or HAM10000 there are, and what their tables say; no image is opened here."""
 
+import codecs
 import csv
+import io
 import re
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +13,15 @@ import numpy as np
 from fewlabels.data import prepared
 from fewlabels.data.phantoms.skin import CLASSES
 from fewlabels.errors import BadInput
+from fewlabels.files import is_data, listed
 from fewlabels.paths import NOWHERE
 
 DX = {name.lower(): name for name in CLASSES}  # what HAM10000_metadata.csv calls them
 
 INPUT, TRUTH = "ISIC2018_Task3_Training_Input", "ISIC2018_Task3_Training_GroundTruth"
-GROUPINGS, METADATA = "ISIC2018_Task3_Training_LesionGroupings.csv", "HAM10000_metadata.csv"
+GROUPINGS = "ISIC2018_Task3_Training_LesionGroupings.csv"
+# Kaggle's name, Dataverse's, and Dataverse's for the original file.
+METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
 FOLDERS = ("images", "HAM10000_images_part_1", "HAM10000_images_part_2")
 MASKS, MASK_ARCHIVE = "HAM10000_segmentations_lesion_tschandl", "lesion_masks.zip"
 FROM = "https://challenge.isic-archive.com/data/#2018 or https://doi.org/10.7910/DVN/DBW86T"
@@ -54,14 +59,16 @@ def find(root):
         path, table, lesions = _official(official)
         return _matched(official, (INPUT,), path, table, lesions)
     if ham.is_dir():
-        path = ham / METADATA
+        path = next((ham / name for name in METADATA if (ham / name).is_file()), ham / METADATA[0])
         rows = _table(path, "image_id", ("dx", "lesion_id"))
         for name, (dx, _) in rows.items():
             if dx not in DX:
                 raise BadInput(f"{path}: {name}", f"dx one of {', '.join(DX)}", repr(dx))
         table = {name: CLASSES.index(DX[dx]) for name, (dx, _) in rows.items()}
         return _matched(ham, FOLDERS, path, table, {name: lesion for name, (_, lesion) in rows.items()})
-    layouts = f"isic2018/{INPUT}/ and isic2018/{TRUTH}.csv, or ham10000/images/ and ham10000/{METADATA} (from {FROM})"
+    layouts = (
+        f"isic2018/{INPUT}/ and isic2018/{TRUTH}.csv, or ham10000/images/ and ham10000/{METADATA[0]} (from {FROM})"
+    )
     raise BadInput(base, layouts, "neither" if base.is_dir() else "no such folder")
 
 
@@ -86,14 +93,26 @@ def _official(folder):
 
 
 def _table(path, key, columns):
-    """`{image: values of columns}` of a CSV file with a header, as text."""
+    """`{image: values of columns}` of a CSV file with a header, or one with tabs instead of commas, as text."""
     expected = f"a CSV table with columns {', '.join((key, *columns))} (from {FROM})"
     table = {}
-    with prepared.reading(path, expected), open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {key, *columns} <= set(rows.fieldnames or ()):
-            raise BadInput(path, expected, f"{', '.join(rows.fieldnames or ['nothing'])!r:.200}")
+    with prepared.reading(path, expected):
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadInput(path, expected, "UTF-16: save it as CSV in UTF-8")
+        text = content.decode("utf-8-sig")
+        tabs = "\t" in text.partition("\n")[0]
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",")
+        names = rows.fieldnames or ["nothing"]
+        if not {key, *columns} <= set(names):
+            hint = ": separated by semicolons, save it with commas" if len(names) == 1 and ";" in names[0] else ""
+            raise BadInput(path, expected, f"{', '.join(names)!r:.200}{hint}")
+        if twice := [name for name in (key, *columns) if names.count(name) > 1]:
+            raise BadInput(path, expected, f"{twice[0]} twice")
         for row in rows:
+            if any(row.get(None, ())):  # numbers with a comma for a point, say: all behind them would be another's
+                found = f"{len(names) + len(row[None])} values"
+                raise BadInput(f"{path}, line {rows.line_num}", f"{len(names)} values, as the header has", found)
             name, values = row[key], [row[column] for column in columns]
             if not re.fullmatch("ISIC_[0-9]{7}", name or ""):
                 raise BadInput(f"{path}, line {rows.line_num}", f"{key} ISIC_ and seven digits", f"{name!r:.80}")
@@ -108,7 +127,9 @@ def _table(path, key, columns):
 def _matched(folder, places, path, labels, lesions):
     """The `Files` of `folder`: each row of the table at `path` with its image in one of `places`, and its mask."""
     found = {}
-    for image in (image for place in places for image in sorted((folder / place).glob("ISIC_*.jpg"))):
+    for image in (image for place in places for image in listed(folder / place)):
+        if not image.name.startswith("ISIC_") or image.suffix.lower() not in (".jpg", ".jpeg"):
+            continue
         if image.stem not in labels:
             raise BadInput(image, f"a row for {image.stem!r} in {path.name}", "none")
         if image.stem in found:
@@ -136,8 +157,13 @@ def _masks(folder, ids):
     elif archive.is_file():
         place = archive
         with prepared.reading(archive, "a zip archive"), zipfile.ZipFile(archive) as file:
-            names = set(file.namelist())
-            masks = [File(f"{archive}/{name}", file.read(name)) for name in (f"{i}.png" for i in ids) if name in names]
+            names = {}
+            for path in map(PurePosixPath, filter(is_data, file.namelist())):
+                if path.name in names:
+                    raise BadInput(f"{archive}/{path}", f"one file {path.name}", f"another, {names[path.name]}")
+                names[path.name] = str(path)
+            found = [names[name] for name in (f"{i}.png" for i in ids) if name in names]
+            masks = [File(f"{archive}/{name}", file.read(name)) for name in found]
     else:
         return []
     if len(masks) < len(ids):

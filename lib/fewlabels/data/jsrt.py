@@ -26,6 +26,7 @@ from scipy import ndimage
 
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.complete import of_all
 from fewlabels.data.phantoms.chest import CLASSES
 from fewlabels.data.phantoms.chest import chest as phantom
 from fewlabels.errors import BadInput
@@ -105,7 +106,8 @@ def check(root):
     n, data = len(arrays["ids"]), str(arrays["data"])
     return (
         f"{data}: {SOURCES[data]}\n"
-        f"{nodules} images with a nodule + {n - nodules} without; {n} masks of each of: {', '.join(CLASSES[1:])}\n"
+        f"{of_all(n, len(IDS), 'images')}: {nodules} with a nodule + {n - nodules} without; {n} masks of each of: "
+        f"{', '.join(CLASSES[1:])}\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
 
@@ -170,11 +172,17 @@ def _read_folder(folder):
 
     def read(i):
         base[i] = read_image(images[ids[i]])
+        column = {}
         for value in range(len(CLASSES) - 1, 0, -1):  # the last painted wins: the heart
             mask = _read_mask(masks[CLASSES[value]][ids[i]])
+            column[CLASSES[value]] = np.average(np.arange(GRID), weights=mask.sum(0))
             labels[i][mask] = value
             if CLASSES[value] in LUNGS:
                 lungs[i][mask] = value
+        for organ in ("lung", "clavicle"):
+            if column[f"left {organ}"] < column[f"right {organ}"] - GRID / 10:
+                path = masks[f"left {organ}"][ids[i]]
+                raise BadInput(path, f"the patient's left {organ} right in the picture", "it left of the other")
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         list(pool.map(read, range(len(ids))))
@@ -222,9 +230,8 @@ def _one_each(paths, folder, suffix):
     if missing:
         folders = sorted({path.parent for path in paths}) or [folder]
         where = " or ".join(str(here / f"{missing[0]}{suffix}") for here in folders)
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         source = MASKS_FROM if suffix == ".gif" else IMAGES_FROM
-        raise BadInput(where, f"{len(IDS)} files, from {source}", f"{len(found)}, without {names}")
+        raise BadInput(where, f"{len(IDS)} files, from {source}", of_all(len(found), len(IDS), "files", missing))
     return found
 
 
@@ -234,6 +241,11 @@ def _read_img(path):
         image = np.fromfile(path, ">u2").reshape(2048, 2048)
     if image.max() > 4096:
         raise BadInput(path, "12-bit values, big-endian", f"values up to {image.max()}")
+    # Where a download stopped, a file may be filled up. In all of the set no row of the 512-grid is of one value.
+    if (empty := ~image.reshape(GRID, -1).any(axis=1)).any():
+        rows = f"{4 * np.count_nonzero(empty):,} rows from row {4 * np.argmax(empty):,} on"
+        raise BadInput(path, "a radiograph", f"nothing but 0 in {rows}")
+    _contrast(path, image)
     # Float first: the cubic spline undershoots 0, and what becomes of that in uint16 is up to SciPy's version.
     image = ndimage.zoom(image.astype(np.float64), 0.25)
     return 4096 - np.clip(np.round(image), 0, 4096).astype(np.int16)
@@ -245,7 +257,13 @@ def _read_png(path):
         if (picture.mode, picture.size) != ("L", (GRID, GRID)):
             found = "mode {}, {} x {}".format(picture.mode, *picture.size)
             raise BadInput(path, f"mode L, {GRID} x {GRID}", found)
-        return np.asarray(picture)
+        return _contrast(path, np.asarray(picture))
+
+
+def _contrast(path, image):
+    if (value := image.min()) == image.max():
+        raise BadInput(path, "a radiograph", f"nothing but {value}")
+    return image
 
 
 def _read_mask(path):
@@ -256,6 +274,8 @@ def _read_mask(path):
         mask = np.asarray(picture.convert("L")) > 0
     if not mask.any():
         raise BadInput(path, "a mask", "no pixel above 0")
+    if mask.all():
+        raise BadInput(path, "a mask", "no pixel of 0")
     return mask[np.ix_(NEAREST, NEAREST)]
 
 

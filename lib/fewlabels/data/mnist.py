@@ -1,12 +1,13 @@
 """MNIST (LeCun et al. 1998), the source of Vorontsov et al. 2019's cluttered digits; and scikit-learn's in its shape.
 
 70,000 handwritten digits, 28 x 28 pixels. Below `root/mnist` the four official files are looked for, as they are or
-compressed (`.gz`), each in `mnist/` or in `mnist/raw/`:
+compressed (`.gz`) or as Kaggle's copy names them (`train-images.idx3-ubyte`), each in `mnist/` or in `mnist/raw/`:
 
     train-images-idx3-ubyte   train-labels-idx1-ubyte   t10k-images-idx3-ubyte   t10k-labels-idx1-ubyte
 """
 
 import gzip
+import hashlib
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort
+from fewlabels.data.complete import of_all
 from fewlabels.errors import BadInput
 from fewlabels.paths import NOWHERE
 
@@ -29,6 +31,14 @@ SHA256 = {
     "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+# SHA-256 of the values behind the headers, however the files are named and compressed. Fashion-MNIST, KMNIST and others
+# come under the same names, in the same sizes.
+VALUES = {
+    "train-images-idx3-ubyte": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "train-labels-idx1-ubyte": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "t10k-images-idx3-ubyte": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "t10k-labels-idx1-ubyte": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
 FROM = f"{URL}, or `python -m fewlabels download mnist --data ...`"
 
@@ -93,7 +103,9 @@ def check(root):
     arrays = _read(root)
     of = {part: Counter(arrays[PREFIX[part] + LABELS].tolist()) for part in COUNTS}
     counts = [f"{part}: " + ", ".join(f"{of[part][k]:,} of {k}" for k in range(len(CLASSES))) for part in COUNTS]
-    return f"mnist: {SOURCE}\n{'; '.join(counts)}\nsha256 {prepared.checksum(arrays)}"
+    n = sum(sum(counter.values()) for counter in of.values())
+    there = of_all(n, sum(COUNTS.values()), "images")
+    return f"mnist: {SOURCE}\n{'; '.join([there, *counts])}\nsha256 {prepared.checksum(arrays)}"
 
 
 def download(root):
@@ -134,15 +146,18 @@ def _read(root):
     for name, array in arrays.items():
         if name.endswith(LABELS) and (largest := int(array.max())) >= len(CLASSES):
             raise BadInput(paths[name], "labels of 0 to 9", f"{largest} at position {array.argmax()}")
+        if (digest := hashlib.sha256(array).hexdigest()) != VALUES[name]:
+            found = digest if array.any() else "nothing but 0"
+            raise BadInput(paths[name], f"the official values of {name}, SHA-256 {VALUES[name]}", found)
     return arrays
 
 
 def _find(folder, name):
-    """The path of an official file."""
-    for path in (folder / name, folder / "raw" / name):
-        for candidate in (path, path.with_name(f"{name}.gz")):
-            if candidate.is_file():
-                return candidate
+    """The path of an official file, or of its copy on Kaggle: with a dot in its name, or in a folder of that name."""
+    names = [name, f"{name}.gz", name.replace("-idx", ".idx"), f"{name}/{name}"]
+    for candidate in (place / each for place in (folder, folder / "raw") for each in names):
+        if candidate.is_file():
+            return candidate
     found = "no such file" if folder.is_dir() else f"no folder {folder}"
     raise BadInput(folder / name, f"this file, or {name}.gz, or either in raw/ (from {FROM})", found)
 

@@ -24,6 +24,14 @@ def reading(path, expected):
         raise BadInput(path, expected, " ".join(str(error).split()) or type(error).__name__) from None
 
 
+def whole_jpeg(where, content):
+    """Refuses a JPEG file that was filled up with 0 where a download stopped: Pillow would make up the rest."""
+    if content.startswith(b"\xff\xd8") and content.endswith(b"\0"):
+        written = content.rstrip(b"\0")
+        if not written.endswith(b"\xff\xd9"):
+            raise BadInput(where, "a JPEG file to its end", f"nothing but 0 behind the first {len(written):,} bytes")
+
+
 def checksum(arrays):
     """SHA-256 over names, types, shapes and values of a dict of arrays: 64 characters."""
     digest = hashlib.sha256()

@@ -18,11 +18,16 @@ augmented and real images in one batch of its norms: apart, a change that all au
 by the norms before D sees it.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabels.methods.resumable import Resumable, predict
+from fewlabels.models.generators import AugmentationGenerator
+from fewlabels.types import Batch, Losses, MoveTargets, TaskLoss
 from fewlabels.warps import warp
 
 
@@ -30,11 +35,11 @@ class Reversed(torch.autograd.Function):
     """The identity, with the gradient's sign reversed: what minimises L in T maximises it in G."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return -gradient
 
 
@@ -56,10 +61,11 @@ class RegularisedAdversarial(Resumable):
     """
 
     def __init__(
-        self, T, G, D, task_loss, optimisers, move_targets=None, lam=1.0, gamma=0.1, saturating=False,
-        regulariser="mean_square",
-    ):  # fmt: skip
-        self.T, self.G, self.D = T, nn.ModuleList(G), D
+        self, T: nn.Module, G: Sequence[AugmentationGenerator], D: nn.Module | None, task_loss: TaskLoss,
+        optimisers: dict[str, torch.optim.Optimizer], move_targets: MoveTargets | None = None, lam: float = 1.0,
+        gamma: float = 0.1, saturating: bool = False, regulariser: str = "mean_square",
+    ) -> None:  # fmt: skip
+        self.T, self.G, self.D, self.generators = T, nn.ModuleList(G), D, [*G]
         self.network = nn.ModuleDict({"T": T, "G": self.G} | ({"D": D} if D is not None else {}))
         self.task_loss, self.optimisers, self.move_targets = task_loss, optimisers, move_targets
         self.lam, self.gamma, self.saturating = lam, gamma, saturating
@@ -68,7 +74,7 @@ class RegularisedAdversarial(Resumable):
             raise ValueError(f"regulariser: expected one of {', '.join(sizes)}, found {regulariser!r}")
         self.size_of = sizes[regulariser]
 
-    def augment(self, G, x, y):
+    def augment(self, G: AugmentationGenerator, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_hat = G(z, x) (+) x, its targets, R(G(z, x)) of Eq. 3, and G(z, x) itself."""
         g = G(x, torch.randn(len(x), G.Z, device=x.device))
         if G.kind == "appearance":
@@ -79,7 +85,7 @@ class RegularisedAdversarial(Resumable):
         reg = self.size_of(g) if G.kind == "affine" else self.size_of(*differences(u))
         return warp(x, u, mode="border"), y, reg, g
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One iteration of Algorithm 1 on x_1, `images` `(B, C, *size)` with targets `labels`, and x_2, `real`.
 
         B is a multiple of the number of parts, 1 + len(G). Losses are means over parts.
@@ -90,7 +96,7 @@ class RegularisedAdversarial(Resumable):
             raise ValueError(f"batch: expected a multiple of {n}, its parts, found {len(batch['images'])}")
         (clean, y), *parts = zip(batch["images"].chunk(n), batch["labels"].chunk(n), strict=True)
         x_hat, y_hat, reg, _ = zip(
-            *(self.augment(G, *part) for G, part in zip(self.G, parts, strict=True)), strict=True
+            *(self.augment(G, *part) for G, part in zip(self.generators, parts, strict=True)), strict=True
         )
         augmented = torch.cat(x_hat)
 
@@ -115,18 +121,18 @@ class RegularisedAdversarial(Resumable):
             optimiser.step()
         return {name: value.detach() for name, value in losses.items()}
 
-    def predict(self, images, batch_size=20):
+    def predict(self, images: Tensor, batch_size: int = 20) -> Tensor:
         """Class probabilities of images as they are, by the main norms."""
         return predict(self.T, images, batch_size)
 
 
-def in_pixels(g):
+def in_pixels(g: Tensor) -> Tensor:
     """Displacements `(N, D, *size)` in fractions of half a side -> in pixels; -1 and 1 are centres of outer pixels."""
     half = [(length - 1) / 2 for length in g.shape[2:]]
     return g * g.new_tensor(half).reshape(-1, *[1] * len(half))
 
 
-def differences(u):
+def differences(u: Tensor) -> list[Tensor]:
     """Those between neighbours in a field `(N, D, *size)`, a tensor an axis: grad G_D of Eq. 7.
 
     Blind to a shift of all pixels.
@@ -134,11 +140,11 @@ def differences(u):
     return [u.diff(dim=axis) for axis in range(2, u.ndim)]
 
 
-def mean_square(*parts):
+def mean_square(*parts: Tensor) -> Tensor:
     """Of all values of each part `(N, ...)`; the mean over parts."""
-    return sum(part.square().mean() for part in parts) / len(parts)
+    return sum((part.square().mean() for part in parts), parts[0].new_zeros(())) / len(parts)
 
 
-def norm(*parts):
+def norm(*parts: Tensor) -> Tensor:
     """The Euclidean norm of all values of an image in all parts `(N, ...)`; the mean over images. No slope at 0."""
     return torch.linalg.vector_norm(torch.cat([part.flatten(1) for part in parts], dim=1), dim=1).mean()

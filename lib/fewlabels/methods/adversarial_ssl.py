@@ -25,9 +25,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabels.methods.resumable import Resumable, predict
+from fewlabels.types import Batch, Losses, TaskLoss
 
 
 class PairDiscriminator(nn.Module):
@@ -42,10 +43,10 @@ class PairDiscriminator(nn.Module):
     `width=64`, four classes and one channel: 2,759,682 parameters.
     """
 
-    def __init__(self, in_channels=1, classes=4, width=64):
+    def __init__(self, in_channels: int = 1, classes: int = 4, width: int = 64) -> None:
         super().__init__()
 
-        def halve(inputs, outputs):
+        def halve(inputs: int, outputs: int) -> nn.Conv2d:
             return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
         self.from_map, self.from_image = halve(classes, width), halve(in_channels, width)
@@ -56,7 +57,7 @@ class PairDiscriminator(nn.Module):
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 2),
         )  # fmt: skip
 
-    def forward(self, probabilities, images):
+    def forward(self, probabilities: Tensor, images: Tensor) -> Tensor:
         return self.judge(self.from_map(probabilities) + self.from_image(images))
 
 
@@ -76,21 +77,22 @@ class AdversarialSegmentation(Resumable):
     STATE = ("network", "optimiser", "discriminator", "discriminator_optimiser", "step")
 
     def __init__(
-        self, network, optimiser, discriminator, discriminator_optimiser, task_loss, semi_supervised,
-        *, ramp_up, weight=0.1,
-    ):  # fmt: skip
+        self, network: nn.Module, optimiser: torch.optim.Optimizer, discriminator: nn.Module,
+        discriminator_optimiser: torch.optim.Optimizer, task_loss: TaskLoss, semi_supervised: bool, *, ramp_up: int,
+        weight: float = 0.1,
+    ) -> None:  # fmt: skip
         self.network, self.optimiser = network, optimiser
         self.discriminator, self.discriminator_optimiser = discriminator, discriminator_optimiser
         self.task_loss, self.semi_supervised = task_loss, semi_supervised
         self.weight, self.ramp_up = weight, ramp_up
         self.step = 0
 
-    def lam(self):
+    def lam(self) -> float:
         """lambda(t) of the next step, t steps after the first."""
         left = max(0.0, 1 - self.step / self.ramp_up) if self.ramp_up else 0.0
         return self.weight * math.exp(-5 * left**2)
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One step of S, then one of D, on the same images.
 
         `batch["images"]` `(B, C, H, W)` with `batch["targets"]` `(B, classes, H, W)`, one-hot or soft; for SSL also
@@ -102,7 +104,7 @@ class AdversarialSegmentation(Resumable):
         self.step += 1
         return {"loss_sup": loss_sup, "loss_adv": loss_adv, "loss_disc": loss_disc}
 
-    def _step_of_network(self, images, targets):
+    def _step_of_network(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """As in SSL4MIS: all images are one forward pass, and one batch for S's norms; D without its dropout."""
         self.network.train()
         self.discriminator.eval()
@@ -115,25 +117,25 @@ class AdversarialSegmentation(Resumable):
         self.optimiser.step()
         return loss_sup.detach(), loss_adv.detach()
 
-    def _step_of_discriminator(self, images, targets):
+    def _step_of_discriminator(self, images: Tensor, targets: Tensor) -> Tensor:
         """As in SSL4MIS: D with its dropout; S predicts anew, after its step and in evaluation mode."""
         self.network.eval()
         self.discriminator.train()
         with torch.no_grad():
-            pairs = self.network(images).softmax(1), images
+            probabilities = self.network(images).softmax(1)
         if not self.semi_supervised:
-            pairs = torch.cat([targets, pairs[0]]), torch.cat([images, images])
-        loss = self._cross_entropy(*pairs, references=len(targets))
+            probabilities, images = torch.cat([targets, probabilities]), torch.cat([images, images])
+        loss = self._cross_entropy(probabilities, images, references=len(targets))
         self.discriminator_optimiser.zero_grad()
         loss.backward()
         self.discriminator_optimiser.step()
         return loss.detach()
 
-    def _cross_entropy(self, probabilities, images, references):
+    def _cross_entropy(self, probabilities: Tensor, images: Tensor, references: int) -> Tensor:
         """CE of D's logits, a mean over pairs; of the first `references` pairs D should say 1, of the others 0."""
         truth = torch.arange(len(images), device=images.device) < references
         return F.cross_entropy(self.discriminator(probabilities, images), truth.long())
 
-    def predict(self, images, batch_size=8):
+    def predict(self, images: Tensor, batch_size: int = 8) -> Tensor:
         """Class probabilities `(N, classes, H, W)`."""
         return predict(self.network, images, batch_size)

@@ -4,11 +4,15 @@ The final training of every row of Table 1 in Chaitanya et al., IPMI 2019 (Eq. 2
 IPMI 2021: a fresh network S on {X_L, Y_L} u {X_G, Y_G}, the generators fixed.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor, nn
 
 from fewlabels.augment.classical import mixup
 from fewlabels.methods.resumable import Resumable, descend, predict
 from fewlabels.models.generators import Z
+from fewlabels.types import Batch, DrawFields, Losses, MoveTargets, TaskLoss
 from fewlabels.warps import compose, warp
 
 
@@ -25,12 +29,16 @@ class Augmentation:
     either, and without `mix`, the batch is affine. No gradient.
     """
 
-    def __init__(self, draw_affine, move_targets, deform=None, recolour=None, mix=False, alpha=0.1):
+    def __init__(
+        self, draw_affine: DrawFields, move_targets: MoveTargets,
+        deform: Callable[[Tensor, Tensor], Tensor] | None = None,
+        recolour: Callable[[Tensor, Tensor], Tensor] | None = None, mix: bool = False, alpha: float = 0.1,
+    ) -> None:  # fmt: skip
         self.draw_affine, self.move_targets = draw_affine, move_targets
         self.deform, self.recolour, self.mix, self.alpha = deform, recolour, mix, alpha
 
     @torch.no_grad()
-    def __call__(self, x, y):
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         u, half = self.draw_affine(len(x)), len(x) // 2
         z = torch.randn(len(x), Z, device=x.device)
         augmented = torch.arange(half, len(x), device=x.device)
@@ -59,10 +67,16 @@ class AugmentedTraining(Resumable):
 
     STATE = ("network", "optimiser")
 
-    def __init__(self, network, optimiser, task_loss, augment):
+    def __init__(
+        self,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        task_loss: TaskLoss,
+        augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> None:
         self.network, self.optimiser, self.task_loss, self.augment = network, optimiser, task_loss, augment
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One step on `images` `(B, C, *size)` with `labels`."""
         self.network.train()
         x, targets = self.augment(batch["images"], batch["labels"])
@@ -70,6 +84,6 @@ class AugmentedTraining(Resumable):
         descend(self.optimiser, loss_task)
         return {"loss_task": loss_task.detach()}
 
-    def predict(self, images, batch_size=20):
+    def predict(self, images: Tensor, batch_size: int = 20) -> Tensor:
         """Class probabilities of images as they are."""
         return predict(self.network, images, batch_size)

@@ -10,10 +10,16 @@ compared with the second (C):
 S and C are the image-wise soft Jaccard over all classes, written here as losses (1 - score).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor, nn
+from torch.types import Device
 
 from fewlabels.losses import mean_squared_error, soft_jaccard, symmetric_kl
 from fewlabels.methods.resumable import Resumable, predict
+from fewlabels.types import Batch, DrawFields, Losses
 from fewlabels.warps import align, gaussian_field, inside, transform_labels, warp
 from fewlabels.warps.labels import check_order
 
@@ -25,13 +31,13 @@ DISTANCES = {
 REACHED = 0.5  # a pixel whose t2 o t1^-1 is known less precisely than this (pixels) takes no part in C
 
 
-def draw_transforms(n, size, alpha, sigma, device=None):
+def draw_transforms(n: int, size: Sequence[int], alpha: float, sigma: float, device: Device = None) -> Tensor:
     """n transforms t ~ T as fields `(n, D, *size)`: the identity with probability 1/2, else elastic (Section 3)."""
     fields = gaussian_field(n, size, alpha, sigma, device=device)
     return fields * (torch.rand(n, *[1] * (1 + len(size)), device=device) < 0.5)
 
 
-def reached(field, error):
+def reached(field: Tensor, error: Tensor) -> Tensor:
     """Which pixels an aligned field (`warps.align`, with its residual) finds: bool `(N, *size)`."""
     return inside(field) & (error <= REACHED)
 
@@ -56,8 +62,9 @@ class TransformationConsistency(Resumable):
     STATE = ("network", "optimiser")
 
     def __init__(
-        self, network, optimiser, draw, lam=1.0, order=0, distance="jaccard", gradient="adjoint", stop_gradient=False
-    ):
+        self, network: nn.Module, optimiser: torch.optim.Optimizer, draw: DrawFields, lam: float = 1.0, order: int = 0,
+        distance: str = "jaccard", gradient: str = "adjoint", stop_gradient: bool = False,
+    ) -> None:  # fmt: skip
         check_order(order)
         if distance not in DISTANCES:
             raise ValueError(f"distance: expected one of {', '.join(DISTANCES)}, found {distance!r}")
@@ -69,7 +76,7 @@ class TransformationConsistency(Resumable):
         self.lam, self.order, self.C = lam, order, DISTANCES[distance]
         self.gradient, self.stop_gradient = gradient, stop_gradient
 
-    def losses(self, x, y):
+    def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """L_sup, L_cons and the share of pixels left out of L_cons; the first len(y) of the images x have labels y."""
         labelled, S = len(y), DISTANCES["jaccard"]
         u1, u2 = self.draw(len(x)), self.draw(len(x))
@@ -86,13 +93,13 @@ class TransformationConsistency(Resumable):
             loss_cons = self.C(p1_in_frame_2, p2, known).mean()
         return loss_sup, loss_cons, 1 - known.float().mean()
 
-    def _carry(self, p1, t2_after_t1_inverse, u1, u2):
+    def _carry(self, p1: Tensor, t2_after_t1_inverse: Tensor, u1: Tensor, u2: Tensor) -> Tensor:
         """The paper's differentiable transformation layer."""
         if self.gradient == "printed":
             return _PrintedGradient.apply(p1, t2_after_t1_inverse, align(u2, u1))
         return warp(p1, t2_after_t1_inverse, self.order)
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One step on `batch["images"]` `(B, C, H, W)`, the first of which have `batch["labels"]` `(B_l, H, W)`."""
         self.network.train()
         loss_sup, loss_cons, excluded = self.losses(batch["images"], batch["labels"])
@@ -101,7 +108,7 @@ class TransformationConsistency(Resumable):
         self.optimiser.step()
         return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "excluded": excluded}
 
-    def predict(self, images, batch_size=8):
+    def predict(self, images: Tensor, batch_size: int = 8) -> Tensor:
         """Class probabilities `(N, classes, H, W)` of undeformed images."""
         return predict(self.network, images, batch_size)
 
@@ -110,10 +117,10 @@ class _PrintedGradient(torch.autograd.Function):
     """Order-0 warp whose backward pass warps the gradient by the inverse field, as the formula of Section 2 says."""
 
     @staticmethod
-    def forward(ctx, p, forward_field, backward_field):
+    def forward(ctx: Any, p: Tensor, forward_field: Tensor, backward_field: Tensor) -> Tensor:
         ctx.save_for_backward(backward_field)
         return warp(p, forward_field, order=0)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return warp(grad, ctx.saved_tensors[0], order=0), None, None

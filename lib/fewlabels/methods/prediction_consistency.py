@@ -4,14 +4,17 @@ Malfliet & Bakker, TU Delft 2021: the idea of Bortsova et al. 2019 (`methods.con
 prediction has no place that would have to be carried along: x and t(x) are predicted alike.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewlabels.losses import kl_divergence
 from fewlabels.methods.resumable import Resumable
+from fewlabels.types import Batch, Losses
 
 KL_CLIP = 1e-7  # Keras' epsilon
 LABEL_ZERO = KL_CLIP  # in place of a one-hot label's zeros, whose logarithm is -inf; in every form of the loss
@@ -39,17 +42,18 @@ class PredictionConsistency(Resumable):
     STATE = ("network", "optimiser")
 
     def __init__(
-        self, network, optimiser, transform, lam=1.0,
-        norms_apart=False, legacy_inference_mode=False, kl_clip=0.0, symmetric_supervised_kl=False,
-    ):  # fmt: skip
+        self, network: nn.Module, optimiser: torch.optim.Optimizer, transform: Callable[[Tensor], Tensor],
+        lam: float = 1.0, norms_apart: bool = False, legacy_inference_mode: bool = False, kl_clip: float = 0.0,
+        symmetric_supervised_kl: bool = False,
+    ) -> None:  # fmt: skip
         self.network, self.optimiser, self.transform, self.lam = network, optimiser, transform, lam
         self.norms_apart, self.legacy_inference_mode, self.kl_clip = norms_apart, legacy_inference_mode, kl_clip
         self.symmetric_supervised_kl = symmetric_supervised_kl
 
-    def log_probabilities(self, images):
+    def log_probabilities(self, images: Tensor) -> Tensor:
         return self.network(images).log_softmax(1)
 
-    def of_both(self, x, tx, labelled):
+    def of_both(self, x: Tensor, tx: Tensor, labelled: int) -> Sequence[Tensor]:
         """Log-probabilities of x and of t(x), of which the first `labelled` images have labels."""
         if not self.norms_apart or labelled == len(x):
             return self.log_probabilities(torch.cat([x, tx])).chunk(2)
@@ -58,7 +62,7 @@ class PredictionConsistency(Resumable):
             parts.append(self.log_probabilities(torch.cat([x[labelled:], tx[labelled:]])).chunk(2))
         return [torch.cat(of) for of in zip(*parts, strict=True)]
 
-    def losses(self, log_p1, log_p2, y):
+    def losses(self, log_p1: Tensor, log_p2: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """L_S and L_C of the log-probabilities `(B, classes)` of x and of t(x), the first len(y) of them labelled."""
         log_p = torch.cat([log_p1[: len(y)], log_p2[: len(y)]])
         log_y = F.one_hot(torch.cat([y, y]), log_p.shape[1]).clamp(min=LABEL_ZERO).log()
@@ -69,7 +73,7 @@ class PredictionConsistency(Resumable):
             C = kl_divergence(log_p1, log_p2, self.kl_clip) + kl_divergence(log_p2, log_p1, self.kl_clip)
         return S.sum() / max(1, len(S)), C.mean() / 2  # a batch may have no label
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One step on `batch["images"]` `(B, C, H, W)`, the first of which have `batch["labels"]` `(B_l,)`."""
         self.network.train(not self.legacy_inference_mode)
         x, y = batch["images"], batch["labels"]
@@ -83,7 +87,7 @@ class PredictionConsistency(Resumable):
         return {"loss_sup": loss_sup.detach(), "loss_cons": loss_cons.detach(), "accuracy": accuracy}
 
     @torch.no_grad()
-    def evaluate(self, x, tx, y, batch_size=500):
+    def evaluate(self, x: Tensor, tx: Tensor, y: Tensor, batch_size: int = 500) -> tuple[dict[str, float], Tensor]:
         """Scores (shares in %) on labelled images x and their transforms tx, and the classes predicted for x `(N,)`."""
         self.network.eval()
         log_p1, log_p2 = (torch.cat([self.log_probabilities(p) for p in t.split(batch_size)]) for t in (x, tx))
@@ -94,14 +98,14 @@ class PredictionConsistency(Resumable):
         return scores | {name: 100 * float(hit.double().mean()) for name, hit in shares.items()}, c1
 
     @torch.no_grad()
-    def predict(self, images, batch_size=500):
+    def predict(self, images: Tensor, batch_size: int = 500) -> Tensor:
         """Class probabilities `(N, classes)` of images as they are."""
         self.network.eval()
         return torch.cat([self.log_probabilities(part).exp() for part in images.split(batch_size)])
 
 
 @contextmanager
-def statistics_kept(network):
+def statistics_kept(network: nn.Module) -> Iterator[None]:
     """Batch norms in training mode still normalise by their batch, but their running statistics do not see it."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     for norm in norms:

@@ -21,10 +21,11 @@ by v).
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabels.methods.resumable import Resumable, descend, predict
 from fewlabels.models.generators import Z
+from fewlabels.types import Batch, DrawFields, Losses, MoveTargets, TaskLoss
 from fewlabels.warps import compose, warp
 
 
@@ -52,9 +53,10 @@ class TaskDriven(Resumable):
     STATE = ("network", "optimiser", "optimiser_D", "step")
 
     def __init__(
-        self, S, G, D, kind, task_loss, draw_affine, move_targets,
-        lam_adv=1.0, lam_big=0.001, unit=1.0, warm_up=0, task_gradient=True, learning_rate=0.001,
-    ):  # fmt: skip
+        self, S: nn.Module, G: nn.Module, D: nn.Module | None, kind: str, task_loss: TaskLoss, draw_affine: DrawFields,
+        move_targets: MoveTargets, lam_adv: float = 1.0, lam_big: float = 0.001, unit: float = 1.0, warm_up: int = 0,
+        task_gradient: bool = True, learning_rate: float = 0.001,
+    ) -> None:  # fmt: skip
         if kind not in ("deformation", "intensity"):
             raise ValueError(f"kind: expected deformation or intensity, found {kind!r}")
         if D is None and lam_adv:
@@ -68,14 +70,14 @@ class TaskDriven(Resumable):
         self.optimiser_D = torch.optim.Adam(D.parameters(), lr=learning_rate) if D is not None else None
 
     @property
-    def warming_up(self):
+    def warming_up(self) -> bool:
         return self.step <= self.warm_up
 
-    def draw(self, x):
+    def draw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is random in the augmentation of images x: affine fields a and vectors z `(N, 100)`."""
         return self.draw_affine(len(x)), torch.randn(len(x), Z, device=x.device)
 
-    def generate(self, x, y, a, z):
+    def generate(self, x: Tensor, y: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """X_G, Y_G and v or Delta I of images x with labels y, under affine fields a, from vectors z."""
         if self.kind == "deformation":
             v = self.G(warp(x, a), z)
@@ -85,7 +87,9 @@ class TaskDriven(Resumable):
         delta = self.G(x, z)
         return x + delta, self.move_targets(y, a), delta
 
-    def losses(self, x, y, real, a, z):
+    def losses(
+        self, x: Tensor, y: Tensor, real: Tensor | None, a: Tensor, z: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """L_S, the adversarial term, L_big of Eq. 4 and 5, and X_G; `real` are images as D should see them."""
         half = len(x) // 2
         x_g, y_g, field = self.generate(x, y, a, z)
@@ -94,15 +98,18 @@ class TaskDriven(Resumable):
         loss_task = self.task_loss(self.S(torch.cat([warp(x[:half], a[:half]), x_s])), torch.cat([y_a, y_s]))
         loss_adv = x.new_zeros(())
         if self.lam_adv:
+            assert self.D is not None
+            assert real is not None
             loss_adv = F.softplus(-self.D(torch.cat([x_g, real]))[: len(x)]).mean()  # -log D
         return loss_task, loss_adv, -field.abs().mean(), x_g.detach()
 
-    def loss_D(self, x_g, real):
+    def loss_D(self, x_g: Tensor, real: Tensor) -> Tensor:
         """Eq. 6; generated and real images are one batch of D's norms."""
+        assert self.D is not None
         logits = self.D(torch.cat([x_g, real]))
         return F.softplus(logits[: len(x_g)]).mean() + F.softplus(-logits[len(x_g) :]).mean()
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One step on `images` `(B, C, *size)` with `labels`, and as many images `real` of p(x), without D none."""
         self.network.train()
         self.step += 1
@@ -117,11 +124,13 @@ class TaskDriven(Resumable):
         descend(self.optimiser, loss_task + self.lam_adv * loss_adv + self.lam_big * loss_big)
         losses = {"loss_task": loss_task.detach(), "loss_adv": loss_adv.detach(), "loss_big": loss_big.detach()}
         if self.lam_adv:
+            assert real is not None
+            assert self.optimiser_D is not None
             loss_D = self.loss_D(x_g, real)
             descend(self.optimiser_D, loss_D)
             losses["loss_D"] = loss_D.detach()
         return losses
 
-    def predict(self, images, batch_size=20):
+    def predict(self, images: Tensor, batch_size: int = 20) -> Tensor:
         """Class probabilities of images as they are."""
         return predict(self.S, images, batch_size)

@@ -17,14 +17,18 @@ changes nothing but the speed, and that the spectral norm's power iteration goes
 the released code, for each set of images. Only images with a mask are segmented while training.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fewlabels.errors import BadInput
 from fewlabels.losses import soft_dice_loss
 from fewlabels.methods.resumable import Resumable
-from fewlabels.models.translator import VARIANTS
+from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
+from fewlabels.types import Batch, Losses
 
 LAMBDA = {"adv": 3.0, "rec": 50.0, "lat": 1.0, "cyc": 50.0, "seg": 0.01}  # Appendix A, "Weighted objectives"
 
@@ -32,21 +36,26 @@ LAMBDA = {"adv": 3.0, "rec": 50.0, "lat": 1.0, "cyc": 50.0, "seg": 0.01}  # Appe
 class _Trained(Resumable):
     """What both methods share: segmentation of any images, and a step of one of the optimisers."""
 
-    def segment(self, x):
+    G: Translator | Autoencoder
+    network: nn.ModuleDict
+    optimisers: dict[str, torch.optim.Optimizer]
+    bf16: bool
+
+    def segment(self, x: Tensor) -> Tensor:
         """y_seg of images `(N, C, *size)`: `(N, 1, *size)`."""
         return self.G.segment(*self.G.f(x))
 
-    def predict(self, images, batch_size=100):
+    def predict(self, images: Tensor, batch_size: int = 100) -> Tensor:
         """Probability of the target at each pixel, `(N, 1, *size)`."""
         self.network.eval()
         with torch.inference_mode(), parametrize.cached(), self.autocast():
             return torch.cat([self.segment(x).float() for x in images.split(batch_size)])
 
-    def autocast(self):
+    def autocast(self) -> torch.autocast:
         device = next(self.G.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.bf16)
 
-    def step(self, name, loss):
+    def step(self, name: str, loss: Tensor) -> None:
         """An update of what `optimisers[name]` trains, by the gradient of `loss` to that alone."""
         optimiser = self.optimisers[name]
         optimiser.zero_grad()
@@ -68,14 +77,19 @@ class Translation(_Trained):
     Raises ValueError for another variant.
     """
 
-    def __init__(self, G, D, optimisers, weights=LAMBDA, variant="released", bf16=False):
+    G: Translator
+
+    def __init__(
+        self, G: Translator, D: Mapping[str, nn.Module], optimisers: dict[str, torch.optim.Optimizer],
+        weights: Mapping[str, float] = LAMBDA, variant: str = "released", bf16: bool = False,
+    ) -> None:  # fmt: skip
         if variant not in VARIANTS:
             raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
         self.G, self.D, self.optimisers = G, nn.ModuleDict(D), optimisers
         self.network = nn.ModuleDict({"G": G, "D": self.D})
         self.weights, self.variant, self.bf16 = weights, variant, bf16
 
-    def translate(self, x_P, x_A, u=None):
+    def translate(self, x_P: Tensor, x_A: Tensor, u: Tensor | None = None) -> dict[str, Any]:
         """All images and codes of Eq. 1 to 6, by their names in the paper; `u` `(N, unique, ...)`, or drawn."""
         net, n = self.G, len(x_P)
         s, skips = net.f(torch.cat([x_P, x_A]))
@@ -95,7 +109,7 @@ class Translation(_Trained):
             "x_AP": x_AA + D_AP,  # (6)
         }  # fmt: skip
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One update of D, then one of G through it, on x_P `presence` and x_A `absence` `(N, C, *size)` and the masks
         `masks` `(k, *size)` of those of x_P that `labelled` `(k,)` names; k may be 0."""
         self.network.train()
@@ -111,12 +125,13 @@ class Translation(_Trained):
         self.step("D", weights["adv"] * loss_D)
         with parametrize.cached(), self.autocast():
             fooled = [self.realness(self.D["A"](made["x_PA"])), self.realness(self.D["P"](made["x_AP"]))]
-            losses["loss_adv"] = -sum(fooled)  # (12), of G
-        self.step("G", sum(weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()))
-        found = {"loss_seg": x_P.new_zeros(())} | losses | {"loss_D": loss_D}
+            losses["loss_adv"] = -(fooled[0] + fooled[1])  # (12), of G
+        zero = x_P.new_zeros(())
+        self.step("G", sum((weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()), zero))
+        found = {"loss_seg": zero} | losses | {"loss_D": loss_D}
         return {name: loss.detach() for name, loss in found.items()}
 
-    def reconstructions(self, made, x_P, x_A):
+    def reconstructions(self, made: dict[str, Any], x_P: Tensor, x_A: Tensor) -> Losses:
         """L_rec, L_lat and L_cyc (Eq. 9 to 11), all mean absolute differences."""
         net, n = self.G, len(x_A)
         s, skips = net.f(torch.cat([made["x_AP"], made["x_PP"], made["x_PA"], made["x_AA"]]))
@@ -129,23 +144,23 @@ class Translation(_Trained):
             pairs += [(part(a), part(b)) for a, b in ((s_AP, made["z_A"]), (s_PP, made["s_P"])) for part in (c, u)]
         losses = {
             "loss_rec": l1(made["x_PP"], x_P) + l1(made["x_AA"], x_A),  # (9)
-            "loss_lat": sum(l1(a, b) for a, b in pairs),  # (10)
+            "loss_lat": sum((l1(a, b) for a, b in pairs), x_A.new_zeros(())),  # (10)
         }
         if self.weights["cyc"]:
             x_APA = net.g_com(c(s_AP), [m[:n] for m in skips])
             losses["loss_cyc"] = l1(x_APA, x_A)  # (11)
         return losses
 
-    def hinge(self, made, x_P, x_A):
+    def hinge(self, made: dict[str, Any], x_P: Tensor, x_A: Tensor) -> Tensor:
         """L_adv as the discriminators' (Eq. 12): real above 1, translated below -1."""
-        loss = 0.0
+        loss = x_P.new_zeros(())
         for domain, real, translated in (("A", x_A, made["x_PA"]), ("P", x_P, made["x_AP"])):
             maps = self.D[domain](torch.cat([real, translated.detach()]))
             loss = loss + self.realness([m[: len(real)] for m in maps], lambda d: (1 - d).relu())
             loss = loss + self.realness([m[len(real) :] for m in maps], lambda d: (1 + d).relu())
         return loss
 
-    def realness(self, maps, of=lambda d: d):
+    def realness(self, maps: Sequence[Tensor], of: Callable[[Tensor], Tensor] = lambda d: d) -> Tensor:
         """The mean of D's maps `(N, places)`, one a scale: over places, scales and images. The released code applies
         the hinge `of` to each place; the text (Appendix A, "Discriminator") to the mean of an image."""
         if self.variant == "released":
@@ -164,11 +179,19 @@ class Autoencoding(_Trained):
     it even then.
     """
 
-    def __init__(self, G, optimisers, weights=None, bf16=False):
+    G: Autoencoder
+
+    def __init__(
+        self,
+        G: Autoencoder,
+        optimisers: dict[str, torch.optim.Optimizer],
+        weights: Mapping[str, float] | None = None,
+        bf16: bool = False,
+    ) -> None:
         self.G, self.network, self.optimisers = G, nn.ModuleDict({"G": G}), optimisers
         self.weights, self.bf16 = weights or {"rec": 1.0, "seg": 1.0}, bf16
 
-    def training_step(self, batch):
+    def training_step(self, batch: Batch) -> Losses:
         """One update; a batch as for `Translation`, of which "Only segmentation" uses what has a mask.
 
         Raises BadInput where "Only segmentation" gets no mask.
@@ -187,10 +210,10 @@ class Autoencoding(_Trained):
                 s, skips = s[k], [m[k] for m in skips]
             if len(k):
                 losses["loss_seg"] = soft_dice_loss(net.segment(s, skips)[:, 0].float(), batch["masks"])
-        self.step("G", sum(self.weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()))
+        self.step("G", sum((self.weights[name.removeprefix("loss_")] * loss for name, loss in losses.items()), zero))
         return {name: losses.get(name, zero).detach() for name in ("loss_rec", "loss_seg")}
 
 
-def l1(a, b):
+def l1(a: Tensor, b: Tensor) -> Tensor:
     """L_1 distance, a mean over everything."""
     return (a.float() - b.float()).abs().mean()

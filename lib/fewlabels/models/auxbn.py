@@ -8,9 +8,11 @@ statistics; all else of the network is shared. For testing only the main norms a
 """
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -22,12 +24,12 @@ class AuxiliaryBatchNorm(nn.Module):
     activation) stays. Raises ValueError if a training batch cannot be so divided.
     """
 
-    def __init__(self, main, count):
+    def __init__(self, main: _BatchNorm, count: int) -> None:
         super().__init__()
         self.main, self.auxiliary = main, nn.ModuleList(copy.deepcopy(main) for _ in range(count))
         self.train(main.training)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return self.main(x)
         norms = [self.main, *self.auxiliary]
@@ -37,7 +39,7 @@ class AuxiliaryBatchNorm(nn.Module):
         return torch.cat([norm(part) for norm, part in zip(norms, x.chunk(len(norms)), strict=True)])
 
 
-def with_auxiliary(network, count):
+def with_auxiliary(network: nn.Module, count: int) -> nn.Module:
     """`network` with `count` auxiliary norms beside each batch norm of any kind and dimension, changed in place.
 
     The copies start with the weights and running statistics of the norm. Its output in inference mode is unchanged.
@@ -54,12 +56,12 @@ def with_auxiliary(network, count):
     return _replaced(network, _BatchNorm, lambda norm: AuxiliaryBatchNorm(norm, count))
 
 
-def without_auxiliary(network):
+def without_auxiliary(network: nn.Module) -> nn.Module:
     """`network` with its main norms only, the same modules as before `with_auxiliary`, changed in place."""
     return _replaced(network, AuxiliaryBatchNorm, lambda norm: norm.main)
 
 
-def _replaced(network, kind, replacement):
+def _replaced(network: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> nn.Module:
     """All modules of a kind replaced; one that stands in two places stays one."""
     parents = list(network.modules())
     new = {module: replacement(module) for module in parents if isinstance(module, kind)}

@@ -5,9 +5,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabels.errors import BadInput
+from fewlabels.models.layers import laid_out
 
 PAPER = {
     "EfficientNet-B0": "efficientnet_b0",
@@ -23,7 +24,7 @@ BACKBONES = (*PAPER, SMALL)
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, as torchvision has them
 
 
-def classifier(name, classes, weights=None):
+def classifier(name: str, classes: int, weights: Path | str | None = None) -> nn.Sequential:
     """A network for RGB images `(N, 3, H, W)` in [0, 1] -> logits `(N, classes)`; H and W are free, 32 or more.
 
     name     one of `BACKBONES`: the paper's six, built by torchvision with its dropouts and initialisation, or
@@ -47,22 +48,25 @@ def classifier(name, classes, weights=None):
     if weights is not None:
         backbone.load_state_dict(_fitting(Path(weights), name, backbone))
     # on one thread of a CPU, forward + backward is 1.1 to 1.3 times faster
-    return nn.Sequential(OrderedDict(normalise=Normalise(), backbone=backbone)).to(memory_format=torch.channels_last)
+    return laid_out(nn.Sequential(OrderedDict(normalise=Normalise(), backbone=backbone)), torch.channels_last)
 
 
 class Normalise(nn.Module):
     """(x - mean) / sd of ImageNet, for each colour; images `(N, 3, H, W)` in [0, 1], in and out, channels last."""
 
-    def __init__(self):
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("sd", torch.tensor(SD).reshape(1, 3, 1, 1), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return (x.contiguous(memory_format=torch.channels_last) - self.mean) / self.sd
 
 
-def resnet10(classes, width=16):
+def resnet10(classes: int, width: int = 16) -> nn.Sequential:
     """A ResNet of torchvision's basic blocks, one at each of four levels of `width`, 2, 4 and 8 `width` channels.
 
     Choice, as the paper's smallest network takes too long on two CPU cores. The stem is one 3 x 3 convolution of stride
@@ -94,7 +98,7 @@ def resnet10(classes, width=16):
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def _fitting(path, name, network):
+def _fitting(path: Path, name: str, network: nn.Module) -> dict[str, Tensor]:
     """The state dict in the file `path`, its keys and shapes those of `network`; of that, what the file need not have:
     a last layer for as many classes, and the norms' counts of batches, which older files lack."""
     expected = f"the state dict of a {name} as torchvision saves it"

@@ -1,10 +1,12 @@
 """Discriminators: how likely an image is real."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from fewlabels.models.layers import CONV, LAYOUT, NORM, POOL, start
+from fewlabels.models.layers import CONV, LAYOUT, NORM, POOL, laid_out, start
 from fewlabels.models.translator import VARIANTS, Conv, LayerNorm, with_spectral_norm
 
 
@@ -16,11 +18,11 @@ class Discriminator(nn.Sequential):
     output as there; the text says two. For 224 x 224, one channel: 1,499,121 parameters.
     """
 
-    def __init__(self, size, in_channels=1, width=16, norm_momentum=0.01):
+    def __init__(self, size: Sequence[int], in_channels: int = 1, width: int = 16, norm_momentum: float = 0.01) -> None:
         if any(length % 32 for length in size):
             raise ValueError(f"discriminator size: expected multiples of 32, found {tuple(size)}")
         dims, widths = len(size), [in_channels, width, 2 * width, 4 * width, 8 * width, 8 * width]
-        layers = []
+        layers: list[nn.Module] = []
         for a, b in zip(widths, widths[1:]):
             conv = CONV[dims](a, b, 5, stride=2, padding=2, bias=False)
             layers += [conv, NORM[dims](b, eps=1e-3, momentum=norm_momentum), nn.LeakyReLU(0.2, inplace=True)]
@@ -34,9 +36,9 @@ class Discriminator(nn.Sequential):
         )  # fmt: skip
         self.layout = LAYOUT[dims]
         start(self)
-        self.to(memory_format=self.layout)
+        laid_out(self, self.layout)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.contiguous(memory_format=self.layout))
 
 
@@ -48,9 +50,9 @@ class PooledDiscriminator(nn.Sequential):
     places and a fully connected layer.
     """
 
-    def __init__(self, dims, in_channels=1, width=64):
+    def __init__(self, dims: int, in_channels: int = 1, width: int = 64) -> None:
         widths = [in_channels, width, 2 * width, 4 * width, 8 * width]
-        layers = []
+        layers: list[nn.Module] = []
         for a, b in zip(widths, widths[1:]):
             layers.append(CONV[dims](a, b, 4, stride=2, padding=1, bias=not layers))
             layers += [NORM[dims](b)] if len(layers) > 1 else []
@@ -58,9 +60,9 @@ class PooledDiscriminator(nn.Sequential):
         super().__init__(*layers, POOL[dims](1), nn.Flatten(), nn.Linear(widths[-1], 1), nn.Flatten(0))
         self.layout = LAYOUT[dims]
         start(self)
-        self.to(memory_format=self.layout)
+        laid_out(self, self.layout)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.contiguous(memory_format=self.layout))
 
 
@@ -74,7 +76,7 @@ class MultiScaleDiscriminator(nn.Module):
 
     SCALES = 3
 
-    def __init__(self, in_channels, widths, variant="released"):
+    def __init__(self, in_channels: int, widths: Sequence[int], variant: str = "released") -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"discriminator variant: expected one of {', '.join(VARIANTS)}, found {variant!r}")
@@ -82,20 +84,20 @@ class MultiScaleDiscriminator(nn.Module):
         self.scales = nn.ModuleList(with_spectral_norm(make(in_channels, widths)) for _ in range(self.SCALES))
 
     @staticmethod
-    def released(in_channels, widths):
-        layers = [Conv(in_channels, widths[0], 4, 2)]
+    def released(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
+        layers: list[nn.Module] = [Conv(in_channels, widths[0], 4, 2)]
         for i, (a, b) in enumerate(zip(widths, widths[1:])):
             layers += [*([LayerNorm(a)] if i else []), nn.LeakyReLU(0.2), Conv(a, b, 4, 2)]
         return nn.Sequential(*layers, LayerNorm(widths[-1]), nn.LeakyReLU(0.2), Conv(widths[-1], 1, 1))
 
     @staticmethod
-    def as_listed(in_channels, widths):
-        layers = [Conv(in_channels, widths[0], 4)]
+    def as_listed(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
+        layers: list[nn.Module] = [Conv(in_channels, widths[0], 4)]
         for a, b in zip([widths[0], *widths], widths):
             layers += [LayerNorm(a), nn.LeakyReLU(0.2), Conv(a, b, 4, 2)]
         return nn.Sequential(*layers, Conv(widths[-1], 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
         for network in self.scales:
             maps.append(network(x).flatten(1).float())

@@ -1,9 +1,11 @@
 """Generators of transformations: an image and a random vector in, a field out."""
 
-import torch
-from torch import nn
+from collections.abc import Sequence
 
-from fewlabels.models.layers import CONV, LAYOUT, convolution, doubled, halvings, start
+import torch
+from torch import Tensor, nn
+
+from fewlabels.models.layers import CONV, LAYOUT, convolution, doubled, halvings, laid_out, start
 
 Z = 100  # length of the random vector
 
@@ -19,7 +21,9 @@ class Generator(nn.Module):
     kernels of 3 in all but the last.) For 224 x 224, one channel: 753,314 parameters (G_V), 753,040 (G_I).
     """
 
-    def __init__(self, size, kind, in_channels=1, width=16, norm_momentum=0.01):
+    def __init__(
+        self, size: Sequence[int], kind: str, in_channels: int = 1, width: int = 16, norm_momentum: float = 0.01
+    ) -> None:
         super().__init__()
         dims, w = len(size), width
         if kind not in ("deformation", "intensity"):
@@ -43,15 +47,16 @@ class Generator(nn.Module):
             convolution(dims, 2 * w, w, norm_momentum=norm_momentum),
             convolution(dims, w, w, norm_momentum=norm_momentum),
         )
+        self.last: nn.Module
         if kind == "deformation":
             self.last = CONV[dims](w, dims, 3, padding=1)
         else:
             self.last = nn.Sequential(CONV[dims](w, in_channels, 1, bias=False), nn.Tanh())
         self.layout = LAYOUT[dims]
         start(self)
-        self.to(memory_format=self.layout)
+        laid_out(self, self.layout)
 
-    def forward(self, x, z):
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
         both = torch.cat([self.of_x(x.contiguous(memory_format=self.layout)), self.of_z(z)], dim=1)
         return self.last(self.common(both))
 
@@ -76,7 +81,10 @@ class AugmentationGenerator(nn.Module):
 
     Z = 128
 
-    def __init__(self, size, kind, in_channels=1, width=16, conditional=True, most=1.0):
+    def __init__(
+        self, size: Sequence[int], kind: str, in_channels: int = 1, width: int = 16, conditional: bool = True,
+        most: float = 1.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         dims, w = len(size), width
         outputs = {"affine": dims * (dims + 1), "deformation": dims, "appearance": in_channels}
@@ -106,9 +114,9 @@ class AugmentationGenerator(nn.Module):
         self.conditional, self.layout = conditional, LAYOUT[dims]
         start(self)
         nn.init.zeros_(self.last.weight)
-        self.to(memory_format=self.layout)
+        laid_out(self, self.layout)
 
-    def forward(self, x, z):
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
         if self.training and len(z) * self.places == 1:  # a norm needs two values
             size = " x ".join(map(str, self.size))
             raise ValueError(f"batch: expected 2 images for a generator of {size}, or more, found 1")
@@ -123,7 +131,7 @@ class AugmentationGenerator(nn.Module):
         return displacement(matrix, self.size)
 
 
-def displacement(matrix, size):
+def displacement(matrix: Tensor, size: Sequence[int]) -> Tensor:
     """`[A | t] - [I | 0]` `(N, D, D + 1)` of coordinates -1 to 1, rows first -> `(A - I) q + t`, `(N, D, *size)`."""
     axes = [torch.linspace(-1, 1, length, dtype=matrix.dtype, device=matrix.device) for length in size]
     q = torch.stack([*torch.meshgrid(*axes, indexing="ij"), torch.ones(size, dtype=matrix.dtype, device=matrix.device)])

@@ -6,8 +6,12 @@ Weights start as N(0, 2 / fan in), those of fully connected layers as N(0, 0.01^
 `norm_momentum` is a new batch's share in the running statistics, 1 - the release's decay of 0.99.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from fewlabels.types import Network
 
 SMALL = 20480  # channels x planes x rows up to which torch takes its slow way (aten Convolution.cpp, use_mkldnn)
 
@@ -22,7 +26,7 @@ class Conv3d(nn.Conv3d):
     weights' gradient as memory was before (torch 2.11, on AVX512-BF16).
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and x.shape[2] == 2 and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 return self(x.float())
@@ -35,18 +39,21 @@ class Conv3d(nn.Conv3d):
 CONV = {2: nn.Conv2d, 3: Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-PAD = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
+PAD: dict[int, type[nn.Module]] = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}  # faster on the CPU too
 BILINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def convolution(dims, inputs, outputs, kernel=3, norm_momentum=0.01):
+def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, norm_momentum: float = 0.01) -> nn.Sequential:
     """Convolution of an odd kernel, norm, ReLU; the size stays."""
     conv = CONV[dims](inputs, outputs, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, NORM[dims](outputs, eps=1e-3, momentum=norm_momentum), nn.ReLU(inplace=True))
 
 
-def doubled(dims, inputs, outputs, norm_momentum=0.01, linear=False, size=None):
+def doubled(
+    dims: int, inputs: int, outputs: int, norm_momentum: float = 0.01, linear: bool = False,
+    size: tuple[int, ...] | None = None,
+) -> nn.Sequential:  # fmt: skip
     """Twice the size, or `size`, by linear interpolation, then a convolution of kernel 2, padded with a zero behind
     each axis.
 
@@ -58,7 +65,12 @@ def doubled(dims, inputs, outputs, norm_momentum=0.01, linear=False, size=None):
     return nn.Sequential(up, pad, conv, *rest)
 
 
-def start(network):
+def laid_out(network: Network, layout: torch.memory_format) -> Network:
+    """`network`, its weights now in a memory layout of torch."""
+    return network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's types lack it
+
+
+def start(network: nn.Module) -> None:
     """Fresh weights for all layers of a network, from torch's global RNG."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
@@ -71,6 +83,6 @@ def start(network):
             nn.init.zeros_(module.bias)
 
 
-def halvings(size, times=5):
+def halvings(size: Sequence[int], times: int = 5) -> list[tuple[int, ...]]:
     """A size halved so many times, rounded up, and all sizes on the way back to it, the smallest first."""
     return [tuple(-(-length // 2**k) for length in size) for k in range(times, -1, -1)]

@@ -2,9 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fewlabels.models.layers import Conv3d
+
+Kernel = tuple[int, int, int]
 
 
 class ResUNet3D(nn.Module):
@@ -22,7 +24,7 @@ class ResUNet3D(nn.Module):
     faster at width 8 and 10% slower at 32.
     """
 
-    def __init__(self, in_channels=1, classes=10, width=32, levels=5):
+    def __init__(self, in_channels: int = 1, classes: int = 10, width: int = 32, levels: int = 5) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"ResUNet3D levels: expected at least 1, found {levels}")
@@ -39,7 +41,7 @@ class ResUNet3D(nn.Module):
         )
         self.classify = nn.Conv3d(width, classes, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         size = tuple(x.shape[2:])
         if x.ndim != 5 or x.shape[1] != self.in_channels or any(n % m or not n for n, m in zip(size, self.multiples)):
             z, y, _ = self.multiples
@@ -61,23 +63,24 @@ class Block(nn.Module):
     third such convolution, of the same kernel.
     """
 
-    def __init__(self, inputs, outputs, kernel):
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel) -> None:
         super().__init__()
         self.residual = nn.Sequential(*_activated(inputs, outputs, kernel), *_activated(outputs, outputs, kernel))
         self.shortcut = nn.Sequential(*(_activated(inputs, outputs, kernel) if inputs != outputs else ()))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.residual(x)
 
 
-def _blocks(inputs, outputs, kernel):
+def _blocks(inputs: int, outputs: int, kernel: Kernel) -> nn.Sequential:
     return nn.Sequential(Block(inputs, outputs, kernel), Block(outputs, outputs, kernel))
 
 
-def _activated(inputs, outputs, kernel):
+def _activated(inputs: int, outputs: int, kernel: Kernel) -> tuple[nn.Module, nn.Module, nn.Module]:
     return nn.BatchNorm3d(inputs), nn.ReLU(inplace=True), _convolution(inputs, outputs, kernel)
 
 
-def _convolution(inputs, outputs, kernel):
+def _convolution(inputs: int, outputs: int, kernel: Kernel) -> Conv3d:
     """The size stays; no bias, as what follows has one, or a norm."""
-    return Conv3d(inputs, outputs, kernel, padding=tuple(k // 2 for k in kernel), bias=False)
+    z, y, x = kernel
+    return Conv3d(inputs, outputs, kernel, padding=(z // 2, y // 2, x // 2), bias=False)

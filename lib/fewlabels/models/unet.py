@@ -2,9 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from fewlabels.models.layers import convolution, doubled, start
+from fewlabels.models.layers import convolution, doubled, laid_out, start
 
 
 class UNet(nn.Module):
@@ -14,16 +14,16 @@ class UNet(nn.Module):
     choices. The defaults have 7,762,630 parameters for one channel in and six classes out.
     """
 
-    def __init__(self, in_channels=1, classes=6, width=32, levels=5):
+    def __init__(self, in_channels: int = 1, classes: int = 6, width: int = 32, levels: int = 5) -> None:
         super().__init__()
         widths = [width * 2**k for k in range(levels)]
         self.encoder = nn.ModuleList(_convolutions(a, b) for a, b in zip([in_channels, *widths], widths, strict=False))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.decoder = nn.ModuleList(_convolutions(2 * a, a) for a in widths[:-1])
         self.classify = nn.Conv2d(width, classes, 1)
-        self.to(memory_format=torch.channels_last)  # forward + backward 1.16 times faster on the CPU
+        laid_out(self, torch.channels_last)  # forward + backward 1.16 times faster on the CPU
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         multiple = 2 ** len(self.up)
         if x.ndim != 4 or any(n % multiple or not n for n in x.shape[2:]):
             expected = f"(N, C, H, W), H and W multiples of {multiple}"
@@ -47,11 +47,11 @@ class BilinearUNet(nn.Module):
     at `width=16`. (The text has kernels of 3 only.) One channel in, four classes out: 1,947,764 parameters.
     """
 
-    def __init__(self, in_channels=1, classes=4, width=16, norm_momentum=0.01):
+    def __init__(self, in_channels: int = 1, classes: int = 4, width: int = 16, norm_momentum: float = 0.01) -> None:
         super().__init__()
         widths = [width * 2**k for k in range(5)]
 
-        def convolutions(inputs, outputs, count=2):
+        def convolutions(inputs: int, outputs: int, count: int = 2) -> nn.Sequential:
             channels = [inputs, *[outputs] * count]
             return nn.Sequential(
                 *(convolution(2, a, b, norm_momentum=norm_momentum) for a, b in zip(channels, channels[1:]))
@@ -64,12 +64,12 @@ class BilinearUNet(nn.Module):
         )
         self.classify = nn.Conv2d(width, classes, 3, padding=1)
         start(self)
-        self.to(memory_format=torch.channels_last)
+        laid_out(self, torch.channels_last)
 
     forward = UNet.forward
 
 
-def _convolutions(inputs, outputs):
+def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),  # the norm has a shift of its own
         nn.BatchNorm2d(outputs),

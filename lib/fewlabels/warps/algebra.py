@@ -1,14 +1,16 @@
 """Fields composed, inverted, aligned, and where they fold."""
 
 import warnings
+from typing import Literal, overload
 
 import torch
+from torch import Tensor
 
 from fewlabels.precision import single
 from fewlabels.warps.operator import check_field, kernels_for, warp
 
 
-def compose(first, then):
+def compose(first: Tensor, then: Tensor) -> Tensor:
     """The one field equal to warping by `first`, then by `then`: q -> `then(q) + first(q + then(q))`.
 
     `first` is interpolated linearly and continued beyond the image by its border value.
@@ -16,14 +18,36 @@ def compose(first, then):
     return then + warp(first, then, order=1, mode="border")
 
 
-def invert(u, tolerance=1e-4, steps=50, return_residual=False):
+@overload
+def invert(u: Tensor, tolerance: float = ..., steps: int = ..., return_residual: Literal[False] = ...) -> Tensor: ...
+@overload
+def invert(
+    u: Tensor, tolerance: float = ..., steps: int = ..., *, return_residual: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def invert(
+    u: Tensor, tolerance: float = 1e-4, steps: int = 50, return_residual: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """v with `v(q) = -u(q + v(q))`: `compose(u, v)` vanishes to `tolerance`, `compose(v, u)` to the error of
     interpolating v between pixels (and not where u leads out of the image). See `align`."""
-    return align(u, torch.zeros_like(u), tolerance, steps, return_residual)
+    return align(u, torch.zeros_like(u), tolerance, steps, return_residual=return_residual)
 
 
+@overload
+def align(
+    u1: Tensor, u2: Tensor, tolerance: float = ..., steps: int = ..., return_residual: Literal[False] = ...
+) -> Tensor: ...
+@overload
+def align(
+    u1: Tensor, u2: Tensor, tolerance: float = ..., steps: int = ..., *, return_residual: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def align(
+    u1: Tensor, u2: Tensor, tolerance: float = ..., steps: int = ..., *, return_residual: bool
+) -> Tensor | tuple[Tensor, Tensor]: ...
 @torch.no_grad()
-def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
+def align(
+    u1: Tensor, u2: Tensor, tolerance: float = 1e-4, steps: int = 50, return_residual: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """The field w that carries a prediction made in frame 1 into frame 2: t2 o t1^-1 of Bortsova et al. 2019, Eq. 1.
 
     With x1[q] = x[phi1(q)] and x2[q] = x[phi2(q)]: phi1(q + w(q)) = phi2(q), hence x1[q + w(q)] = x2[q]. It is
@@ -48,14 +72,14 @@ def align(u1, u2, tolerance=1e-4, steps=50, return_residual=False):
     return (w, residual) if return_residual else w
 
 
-def jacobian_determinant(u):
+def jacobian_determinant(u: Tensor) -> Tensor:
     """det(I + du/dq), `(N, *size)`: the local change of area (volume); <= 0 where the field folds.
 
     Central differences, one-sided at the edges; along an axis of one pixel nothing changes.
     """
     axes = range(u.shape[1])
 
-    def slope(component, axis):
+    def slope(component: Tensor, axis: int) -> Tensor:
         return torch.gradient(component, dim=axis)[0] if component.shape[axis] > 1 else torch.zeros_like(component)
 
     rows = [[slope(u[:, i], j + 1) + (i == j) for j in axes] for i in axes]  # rows[i][j] = d phi_i / d q_j

@@ -5,7 +5,10 @@ field, planes (one channel of one image) in the gradient to the image. So the bi
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 
 from fewlabels.warps import cpu_sampling, reference
@@ -16,7 +19,7 @@ from fewlabels.warps.threads import in_parallel
 MODES = {"constant": cpu_sampling.CONSTANT, "mirror": cpu_sampling.MIRROR, "border": cpu_sampling.BORDER}
 
 
-def sample(x, u, order, mode, cval, origin):
+def sample(x: torch.Tensor, u: torch.Tensor, order: int, mode: str, cval: float, origin: list[int]) -> torch.Tensor:
     """As `reference.sample`."""
     if order == 1 and 1 in x.shape[2:]:  # the kernels read two pixels along every axis
         return reference.sample(x, u, order, mode, cval, origin)
@@ -40,11 +43,13 @@ def align(u1: torch.Tensor, u2: torch.Tensor, tolerance: float, steps: int) -> t
 
 
 @align.register_fake
-def _(u1, u2, tolerance, steps):
+def _(u1: torch.Tensor, u2: torch.Tensor, tolerance: float, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty_like(u1), torch.empty_like(u1[:, 0])
 
 
-def _layout(q, u, order, origin):
+def _layout(
+    q: np.ndarray, u: np.ndarray, order: int, origin: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
     """What the kernels take: flat planes, fields by rows, and (height of the fields, origin, size and strides)."""
     padding = BEFORE + BEHIND if order == 3 else 0
     size = tuple(n - padding for n in q.shape[2:])
@@ -106,12 +111,12 @@ def _sample_to_field(
 
 
 @_spline.register_fake
-def _(x):
+def _(x: torch.Tensor) -> torch.Tensor:
     return x.new_empty(*x.shape[:2], *[n + BEFORE + BEHIND for n in x.shape[2:]])
 
 
 @_spline_adjoint.register_fake
-def _(g):
+def _(g: torch.Tensor) -> torch.Tensor:
     return g.new_empty(*g.shape[:2], *[n - BEFORE - BEHIND for n in g.shape[2:]])
 
 

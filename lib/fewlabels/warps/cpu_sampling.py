@@ -8,10 +8,13 @@ look for negative indices.
 All in one file: Numba's cache notices when the file of a kernel changes, not when one does that it calls into.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.base import BaseContext
 from numba.extending import intrinsic
 
 FLAGS = ("contract", "nsz")  # what LLVM may do to floats: no reordering, so that bits repeat
@@ -20,12 +23,16 @@ OPTIONS = {"nogil": True, "cache": True, "fastmath": set(FLAGS), "error_model": 
 # its points (8x2x256x256: 1.2 ms, 0.55 without).
 jit, inlined = njit(**OPTIONS), njit(**OPTIONS, forceinline=True, _nrt=False)
 I32 = ir.IntType(32)
+Sizes = tuple[int, ...]  # one an axis
 
 CONSTANT, MIRROR, BORDER = range(3)
 
 
 @intrinsic
-def gather(typing, q, n, k, base, strides, w, inside, outside, y, taps):
+def gather(
+    typing: object, q: types.Array, n: types.Integer, k: types.Integer, base: types.Array, strides: types.UniTuple,
+    w: types.Array, inside: types.Array, outside: types.Float, y: types.Array, taps: types.Integer,
+) -> tuple[types.Type, Callable[..., ir.Value]] | None:  # fmt: skip
     """y[j] = the sum of `w[0, a, j] w[1, b, j] ... q[n, k, base[j] + a strides[0] + b strides[1] + ...]` over a, b, ...
     < taps, for one row of points, or `outside` where not inside[j]; `taps` is a literal, the last stride must be 1.
 
@@ -38,22 +45,24 @@ def gather(typing, q, n, k, base, strides, w, inside, outside, y, taps):
         return None
     many, axes, bits = taps.literal_value, len(strides), q.dtype.bitwidth
 
-    def codegen(context, builder, signature, arguments):
+    def codegen(
+        context: BaseContext, builder: ir.IRBuilder, signature: object, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         arrays = ((0, q), (3, base), (5, w), (6, inside), (8, y))
         planes, firsts, weights, seen, out = (context.make_array(a)(context, builder, arguments[i]) for i, a in arrays)
         n, k, steps = arguments[1], arguments[2], cgutils.unpack_tuple(builder, arguments[4])
         number, intp = context.get_value_type(q.dtype), lambda i: context.get_constant(types.intp, i)
 
-        def vector(array, values, place, lanes):
+        def vector(array: types.Array, values: ir.Value, place: ir.Value, lanes: int) -> ir.Value:
             pointer = cgutils.get_item_pointer(context, builder, array, values, place, wraparound=False)
             kind = ir.VectorType(context.get_data_type(array.dtype), lanes)
             return builder.bitcast(pointer, kind.as_pointer())
 
-        def load(array, values, place, lanes):
+        def load(array: types.Array, values: ir.Value, place: list[ir.Value], lanes: int) -> ir.Value:
             pointer = vector(array, values, place, lanes)
             return builder.load(pointer, align=context.get_abi_sizeof(pointer.type.pointee.element))
 
-        def single(offset, o):
+        def single(offset: ir.Value, o: ir.Value) -> ir.Value:
             """`q[n, k, offset + o]`."""
             lanes, pointer = o.type.count, ir.PointerType()
             start = cgutils.get_item_pointer(context, builder, q, planes, [n, k, offset], wraparound=False)
@@ -65,7 +74,7 @@ def gather(typing, q, n, k, base, strides, w, inside, outside, y, taps):
             whole, align = ir.Constant(mask, [1] * lanes), ir.Constant(I32, bits // 8)
             return builder.call(function, [where, align, whole, ir.Constant(values, ir.Undefined)])
 
-        def side_by_side(offset, o):
+        def side_by_side(offset: ir.Value, o: ir.Value) -> list[ir.Value]:
             """`q[n, k, offset + o + a]` for a < taps."""
             lanes, side = o.type.count, min(many, 128 // bits)
             if lanes < side or side == 1:
@@ -78,7 +87,7 @@ def gather(typing, q, n, k, base, strides, w, inside, outside, y, taps):
                 values += _transposed(builder, [_joined(builder, loaded[i::side]) for i in range(side)])
             return values
 
-        def product(axis, offset, o, j):
+        def product(axis: int, offset: ir.Value, o: ir.Value, j: ir.Value) -> ir.Value:
             """The sum over the taps along `axis` and those after it."""
             if axis == axes - 1:
                 values = side_by_side(offset, o)
@@ -108,24 +117,24 @@ def gather(typing, q, n, k, base, strides, w, inside, outside, y, taps):
     return types.none(q, n, k, base, strides, w, inside, q.dtype, y, taps), codegen
 
 
-def _chosen(builder, a, b, lanes):
+def _chosen(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
     """Lanes of two vectors, those of b counted after those of a."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
 
-def _splat(builder, value, lanes):
+def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     one = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one = builder.insert_element(one, value, ir.Constant(I32, 0))
     return _chosen(builder, one, one, [0] * lanes)
 
 
-def _joined(builder, parts):
+def _joined(builder: ir.IRBuilder, parts: list[ir.Value]) -> ir.Value:
     while len(parts) > 1:
         parts = [_chosen(builder, a, b, range(2 * a.type.count)) for a, b in zip(parts[::2], parts[1::2])]
     return parts[0]
 
 
-def _transposed(builder, rows):
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """Square tiles that lie side by side in the vectors `rows`: each tile transposed, by halves of halves."""
     rows, lanes, step = list(rows), rows[0].type.count, len(rows) // 2
     while step:
@@ -138,7 +147,10 @@ def _transposed(builder, rows):
 
 
 @inlined
-def _axis(u, n, axis, row, first, step, length, stride, order, mode, slopes, base, t, sign, inside):
+def _axis(
+    u: np.ndarray, n: int, axis: int, row: int, first: int, step: int, length: int, stride: int, order: int, mode: int,
+    slopes: bool, base: np.ndarray, t: np.ndarray, sign: np.ndarray, inside: np.ndarray,
+) -> int:  # fmt: skip
     """Where a row of points `first + step j + u(j)` lies along one axis, as `reference.place` says: adds to the flat
     index of its first tap; the fraction behind it, 0 to 1; d(place)/d(u); and whether it is in the image (`constant`
     only). Returns how many displacements are not finite."""
@@ -184,7 +196,7 @@ def _axis(u, n, axis, row, first, step, length, stride, order, mode, slopes, bas
 
 
 @inlined
-def _weights(order, t, w, axis):
+def _weights(order: int, t: np.ndarray, w: np.ndarray, axis: int) -> None:
     """B-splines at their taps: 0, 1 (order 1) or -1, 0, 1, 2 (order 3) pixels from where the fraction t begins."""
     if order == 1:
         for j in range(len(t)):
@@ -200,7 +212,7 @@ def _weights(order, t, w, axis):
 
 
 @inlined
-def _slopes(order, t, sign, dw, axis):
+def _slopes(order: int, t: np.ndarray, sign: np.ndarray, dw: np.ndarray, axis: int) -> None:
     """The derivatives of `_weights` by the displacement."""
     if order == 1:
         for j in range(len(t)):
@@ -216,7 +228,11 @@ def _slopes(order, t, sign, dw, axis):
 
 
 @inlined
-def _place(u, n, row, line, height, origin, size, strides, order, mode, slopes, base, w, dw, inside, t, sign):
+def _place(
+    u: np.ndarray, n: int, row: int, line: int, height: int, origin: Sizes, size: Sizes, strides: Sizes, order: int,
+    mode: int, slopes: bool, base: np.ndarray, w: np.ndarray, dw: np.ndarray, inside: np.ndarray, t: np.ndarray,
+    sign: np.ndarray,
+) -> int:  # fmt: skip
     """Taps and weights (with `slopes` their derivatives too) of one row of points of the fields `(N, D, rows, width)`.
     Its place in the image is `line`, of which `height` make a plane. Returns how many displacements are not finite."""
     axes, wrong = len(size), 0  # a constant to the compiler, which then writes the loop out
@@ -238,7 +254,10 @@ def _place(u, n, row, line, height, origin, size, strides, order, mode, slopes, 
 
 
 @inlined
-def _gather(q, n, k, base, w, strides, inside, outside, y):
+def _gather(
+    q: np.ndarray, n: int, k: int, base: np.ndarray, w: np.ndarray, strides: Sizes, inside: np.ndarray, outside: float,
+    y: np.ndarray,
+) -> None:  # fmt: skip
     """y[j] = sum over taps of weight x coefficient, for one row of points and the plane k of image n."""
     taps = w.shape[1]
     if taps == 1:
@@ -250,13 +269,18 @@ def _gather(q, n, k, base, w, strides, inside, outside, y):
 
 
 @inlined
-def _gather_rows(q, n, base, w, strides, inside, outside, y, row):
+def _gather_rows(
+    q: np.ndarray, n: int, base: np.ndarray, w: np.ndarray, strides: Sizes, inside: np.ndarray, outside: float,
+    y: np.ndarray, row: int,
+) -> None:  # fmt: skip
     for k in range(q.shape[1]):
         _gather(q, n, k, base, w, strides, inside, outside, y[n, k, row])
 
 
 @inlined
-def _scatter(q, n, k, base, w, strides, g, share):
+def _scatter(
+    q: np.ndarray, n: int, k: int, base: np.ndarray, w: np.ndarray, strides: Sizes, g: np.ndarray, share: np.ndarray
+) -> None:
     """The transpose of `_gather`: adds to a plane. `share` is a row of scratch.
 
     Tap by tap, not point by point: neighbouring points add to the same coefficients, and a processor that must read
@@ -283,7 +307,7 @@ def _scatter(q, n, k, base, w, strides, g, share):
 
 
 @jit
-def _scratch(u, order):
+def _scratch(u: np.ndarray, order: int) -> tuple[np.ndarray, ...]:
     """What one row of points needs: flat indices, inside, fractions, slopes, weights, their derivatives, two rows.
 
     Each an array of its own: of rows of one array LLVM would not know that they lie apart.
@@ -297,7 +321,10 @@ def _scratch(u, order):
 
 
 @jit
-def forward(q, u, y, height, origin, size, strides, order, mode, cval, start, stop):
+def forward(
+    q: np.ndarray, u: np.ndarray, y: np.ndarray, height: int, origin: Sizes, size: Sizes, strides: Sizes, order: int,
+    mode: int, cval: float, start: int, stop: int,
+) -> int:  # fmt: skip
     """Rows start..stop of all samples: planes `(N, C, flat)`, fields `(N, D, rows, width)` -> `(N, C, rows, width)`.
     Returns how many displacements are not finite."""
     base, inside, t, sign, w, dw, part, _ = _scratch(u, order)
@@ -310,7 +337,10 @@ def forward(q, u, y, height, origin, size, strides, order, mode, cval, start, st
 
 
 @jit
-def to_image(grad, u, g, height, origin, size, strides, order, mode, start, stop):
+def to_image(
+    grad: np.ndarray, u: np.ndarray, g: np.ndarray, height: int, origin: Sizes, size: Sizes, strides: Sizes, order: int,
+    mode: int, start: int, stop: int,
+) -> None:  # fmt: skip
     """Planes start..stop of the gradient to the planes: adds to `grad` `(N, C, flat)`."""
     base, inside, t, sign, w, dw, part, share = _scratch(u, order)
     channels, index = grad.shape[1], start
@@ -327,7 +357,10 @@ def to_image(grad, u, g, height, origin, size, strides, order, mode, start, stop
 
 
 @jit
-def to_field(grad, q, u, g, height, origin, size, strides, order, mode, start, stop):
+def to_field(
+    grad: np.ndarray, q: np.ndarray, u: np.ndarray, g: np.ndarray, height: int, origin: Sizes, size: Sizes,
+    strides: Sizes, order: int, mode: int, start: int, stop: int,
+) -> None:  # fmt: skip
     """Rows start..stop of the gradient to the fields, `(N, D, rows, width)`."""
     base, inside, t, sign, w, dw, slope, total = _scratch(u, order)
     rows, mixed = u.shape[2], np.empty_like(w)
@@ -347,7 +380,10 @@ def to_field(grad, q, u, g, height, origin, size, strides, order, mode, start, s
 
 
 @jit
-def align(q1, u1, u2, w, error, height, origin, size, strides, tolerance, steps, start, stop):
+def align(
+    q1: np.ndarray, u1: np.ndarray, u2: np.ndarray, w: np.ndarray, error: np.ndarray, height: int, origin: Sizes,
+    size: Sizes, strides: Sizes, tolerance: float, steps: int, start: int, stop: int,
+) -> int:  # fmt: skip
     """Rows start..stop of all samples: fields `(N, D, rows, width)`, the first also as planes q1 `(N, D, flat)` -> w,
     error `(N, rows, width)`. A row stops when all of its pixels have converged. Returns how many displacements are not
     finite."""

@@ -5,6 +5,7 @@ that no tap of a sample is out of bounds.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +18,7 @@ BLOCK = 16  # rows that are filtered side by side along their own direction
 BEFORE, BEHIND = 1, 2  # padding: a cubic has taps at -1, 0, 1, 2
 
 
-def _first(n, dtype):
+def _first(n: int, dtype: np.dtype) -> np.ndarray:
     """v with `causal[0] = sum_k v[k] sample[k]`, for the mirror boundary; see Unser et al. 1993, part II, eq. 2.8."""
     k = np.arange(n)
     v = POLE**k
@@ -28,7 +29,7 @@ def _first(n, dtype):
 
 
 @jit
-def _filter(c, v):
+def _filter(c: np.ndarray, v: np.ndarray) -> None:
     """Samples -> coefficients along axis 0 of `(n, m)`, in place."""
     n, m = c.shape
     z, gain, end = c.dtype.type(POLE), c.dtype.type(6), c.dtype.type(POLE / (POLE * POLE - 1))
@@ -50,7 +51,7 @@ def _filter(c, v):
 
 
 @jit
-def _filter_adjoint(c, v):
+def _filter_adjoint(c: np.ndarray, v: np.ndarray) -> None:
     """The transpose of `_filter`: its steps backwards, each transposed."""
     n, m = c.shape
     z, gain, end = c.dtype.type(POLE), c.dtype.type(6), c.dtype.type(POLE / (POLE * POLE - 1))
@@ -73,7 +74,7 @@ def _filter_adjoint(c, v):
 
 
 @jit
-def _along_axes(c, vs, adjoint):
+def _along_axes(c: np.ndarray, vs: tuple[np.ndarray, ...], adjoint: bool) -> None:
     """One plane `(d, h, w)`, in place, along every axis longer than 1. (All axes commute, so their order is free.)"""
     d, h, w = c.shape
     for i in range(h):
@@ -85,7 +86,7 @@ def _along_axes(c, vs, adjoint):
 
 
 @jit
-def _filter_or_adjoint(c, v, adjoint):
+def _filter_or_adjoint(c: np.ndarray, v: np.ndarray, adjoint: bool) -> None:
     if len(c) > 1:
         if adjoint:
             _filter_adjoint(c, v)
@@ -94,21 +95,21 @@ def _filter_or_adjoint(c, v, adjoint):
 
 
 @jit
-def _mirror(c):
+def _mirror(c: np.ndarray) -> None:
     """Fills the padding along axis 0: mirrored, and nothing behind the last tap that counts."""
     n = len(c) - BEFORE - BEHIND
     c[0], c[n + 1], c[n + 2] = c[min(2, n)], c[max(n - 1, 1)], 0
 
 
 @jit
-def _mirror_adjoint(c):
+def _mirror_adjoint(c: np.ndarray) -> None:
     n = len(c) - BEFORE - BEHIND
     c[min(2, n)] += c[0]
     c[max(n - 1, 1)] += c[n + 1]
 
 
 @jit
-def _filter_planes(padded, planes, vs, start, stop):
+def _filter_planes(padded: np.ndarray, planes: np.ndarray, vs: tuple[np.ndarray, ...], start: int, stop: int) -> None:
     for p in range(start, stop):
         c, inner = padded[p], _inner(padded[p], planes.shape[1])
         inner[:] = planes[p]
@@ -120,7 +121,9 @@ def _filter_planes(padded, planes, vs, start, stop):
 
 
 @jit
-def _filter_planes_adjoint(padded, planes, vs, start, stop):
+def _filter_planes_adjoint(
+    padded: np.ndarray, planes: np.ndarray, vs: tuple[np.ndarray, ...], start: int, stop: int
+) -> None:
     for p in range(start, stop):
         c, inner = padded[p], _inner(padded[p], planes.shape[1])
         if len(c) > len(inner):
@@ -132,13 +135,13 @@ def _filter_planes_adjoint(padded, planes, vs, start, stop):
 
 
 @jit
-def _inner(c, depth):
+def _inner(c: np.ndarray, depth: int) -> np.ndarray:
     """A plane without its padding; d of a 2-D image, 1, is no axis and has none."""
     inner = c[:, BEFORE : c.shape[1] - BEHIND, BEFORE : c.shape[2] - BEHIND]
     return inner if len(c) == depth else inner[BEFORE : len(c) - BEHIND]
 
 
-def coefficients(x):
+def coefficients(x: np.ndarray) -> np.ndarray:
     """Samples `(N, C, *size)` -> padded B-spline coefficients `(N, C, *(size + 3))`; NumPy arrays."""
     planes = _planes(x)
     padded = np.empty((*x.shape[:2], *[n + BEFORE + BEHIND for n in x.shape[2:]]), x.dtype)
@@ -147,7 +150,7 @@ def coefficients(x):
     return padded
 
 
-def coefficients_adjoint(g, size):
+def coefficients_adjoint(g: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """The transpose of `coefficients`; overwrites g."""
     out = np.empty((*g.shape[:2], *size), g.dtype)
     planes = _planes(out)
@@ -156,6 +159,6 @@ def coefficients_adjoint(g, size):
     return out
 
 
-def _planes(x):
+def _planes(x: np.ndarray) -> np.ndarray:
     """`(N, C, *size)` as `(planes, d, h, w)`, d of a 2-D image being 1."""
     return x.reshape(x.shape[0] * x.shape[1], *[1] * (5 - x.ndim), *x.shape[2:])

@@ -1,14 +1,18 @@
 """How displacement fields are made: from control points, from smoothed noise, from matrices."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.types import Device
 
 from fewlabels.warps.matrices import along, smoothing
 
 
-def control_to_dense(control, size):
+def control_to_dense(control: Tensor, size: Sequence[int]) -> Tensor:
     """The dense field that takes the given vectors at the control points: `(N, D, *points)` -> `(N, D, *size)`.
 
     Interpolating cubic B-spline with mirror boundary, the outer control points on the outer pixel centres
@@ -24,12 +28,18 @@ def control_to_dense(control, size):
     return field
 
 
-def random_control(n, points, sd, generator=None, device=None, dtype=torch.float32):
+def random_control(
+    n: int, points: Sequence[int], sd: float, generator: torch.Generator | None = None, device: Device = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:  # fmt: skip
     """Normal displacements of `sd` pixels at the control points: `(n, D, *points)`, independent in each component."""
     return sd * torch.randn(n, len(points), *points, generator=generator, device=device, dtype=dtype)
 
 
-def gaussian_field(n, size, alpha, sigma, generator=None, device=None, dtype=torch.float32):
+def gaussian_field(
+    n: int, size: Sequence[int], alpha: float, sigma: float, generator: torch.Generator | None = None,
+    device: Device = None, dtype: torch.dtype = torch.float32,
+) -> Tensor:  # fmt: skip
     """Uniform noise U(-alpha, alpha) per pixel and component, smoothed by a Gaussian of `sigma` pixels.
 
     `(n, D, *size)` in pixels. Bortsova et al. 2019, Section 3 (alpha = 1000, sigma = 100 at 512 x 512), the recipe of
@@ -42,7 +52,7 @@ def gaussian_field(n, size, alpha, sigma, generator=None, device=None, dtype=tor
     return field
 
 
-def gaussian_field_rms(size, alpha, sigma):
+def gaussian_field_rms(size: Sequence[int], alpha: float, sigma: float) -> float:
     """The expected root mean square of one component of `gaussian_field` over the whole image, in pixels."""
     variance = alpha**2 / 3
     for length in size:
@@ -50,7 +60,7 @@ def gaussian_field_rms(size, alpha, sigma):
     return math.sqrt(variance)
 
 
-def affine_field(matrix, size):
+def affine_field(matrix: Tensor, size: Sequence[int]) -> Tensor:
     """The field of `q -> A (q - c) + t + c`, c the image centre: `(N, D, D + 1)` = `[A | t]` -> `(N, D, *size)`.
 
     Fields add up: `affine_field(matrix, size) + u` pulls from the affine map's place moved by `u`, in one resampling.
@@ -68,7 +78,13 @@ def affine_field(matrix, size):
     return rotated + matrix[..., -1].reshape(*matrix.shape[:flat], *ones)
 
 
-def elasticdeform_affine(size, affine=None, rotate=0.0, zoom=1.0, dtype=torch.float32):
+def elasticdeform_affine(
+    size: Sequence[int],
+    affine: ArrayLike | None = None,
+    rotate: ArrayLike = 0.0,
+    zoom: ArrayLike = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """The field, `(N, D, *size)`, of elasticdeform's arguments of these names; add it to the elastic one (of `dtype`).
 
     affine   `(D, D + 1)`, what happens to the image's content: a content at pixel p moves to `affine @ [p, 1]`
@@ -102,7 +118,7 @@ def elasticdeform_affine(size, affine=None, rotate=0.0, zoom=1.0, dtype=torch.fl
     return affine_field(torch.as_tensor(pull[:, :D]), size).to(dtype)
 
 
-def pixels(size, dtype, device):
+def pixels(size: Sequence[int], dtype: torch.dtype, device: Device) -> Tensor:
     """The coordinates q of every pixel, `(D, *size)`."""
     axes = [torch.arange(length, dtype=dtype, device=device) for length in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))

@@ -10,6 +10,7 @@ Displacements that are not finite give NaN (at order 0 some pixel): to refuse th
 """
 
 import math
+from typing import Any
 
 import torch
 import triton
@@ -20,7 +21,7 @@ from fewlabels.warps.gradients import differentiable
 DOUBLINGS = {torch.float32: 4, torch.float64: 5}  # the prefilter reaches 2^DOUBLINGS pixels: |POLE|^16 = 7e-10
 
 
-def sample(x, u, order, mode, cval, origin):
+def sample(x: torch.Tensor, u: torch.Tensor, order: int, mode: str, cval: float, origin: list[int]) -> torch.Tensor:
     """As `reference.sample`."""
     return _sample(_spline(x) if order == 3 else x, u, order, mode, cval, origin)
 
@@ -73,7 +74,7 @@ def _sample_to_field(
     return grad
 
 
-def _prefiltered(x, adjoint):
+def _prefiltered(x: torch.Tensor, adjoint: bool) -> torch.Tensor:
     """Filtered along every axis longer than 1, one after the other; a new tensor."""
     c, doublings = x.contiguous(), DOUBLINGS[x.dtype]
     kept = 6 * 2**doublings  # pixels of a line that a program keeps
@@ -90,31 +91,31 @@ def _prefiltered(x, adjoint):
     return c if c.data_ptr() != x.data_ptr() else c.clone()
 
 
-def _layout(q, u, order, mode, origin):
+def _layout(q: torch.Tensor, u: torch.Tensor, order: int, mode: str, origin: list[int]) -> dict[str, Any]:
     size, out = tuple(q.shape[2:]), tuple(u.shape[2:])
     begin = tuple(map(float, origin))  # for other integers Triton may compile anew, and crops change all the time
     shapes = {"channels": q.shape[1], "size": size, "out": out, "origin": begin}
     return shapes | {"D": len(size), "ORDER": order, "MODE": mode}
 
 
-def _blocks(u):
+def _blocks(u: torch.Tensor) -> int:
     """How many programs it takes to do each point of each sample of a field."""
     return len(u) * triton.cdiv(math.prod(u.shape[2:]), kernels.BLOCK.value)
 
 
-def _launch(kernel, programs, *arguments, **settings):
+def _launch(kernel: triton.JITFunction, programs: int, *arguments: Any, **settings: Any) -> None:
     with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device, whatever the tensors'
         kernel[(programs,)](*arguments, **settings)
 
 
 @align.register_fake
-def _(u1, u2, tolerance, steps):
+def _(u1: torch.Tensor, u2: torch.Tensor, tolerance: float, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     return u1.new_empty(u1.shape), u1.new_empty(u1[:, 0].shape)
 
 
 @_spline.register_fake
 @_spline_adjoint.register_fake
-def _(x):
+def _(x: torch.Tensor) -> torch.Tensor:
     return x.new_empty(x.shape)
 
 

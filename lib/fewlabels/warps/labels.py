@@ -2,11 +2,12 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels.warps.operator import warp
 
 
-def transform_labels(y, u, classes, order=0):
+def transform_labels(y: Tensor, u: Tensor, classes: int, order: int = 0) -> Tensor:
     """t_out of label maps int64 `(N, *size)` as one-hot (order 0) or soft (order 1) maps `(N, classes, *size)`.
 
     What comes from outside the image is background. Raises ValueError for another order.
@@ -19,6 +20,6 @@ def transform_labels(y, u, classes, order=0):
     return torch.cat([background, soft[:, 1:]], dim=1)
 
 
-def check_order(order):
+def check_order(order: int) -> None:
     if order not in (0, 1):  # a cubic leaves the range of 0 to 1
         raise ValueError(f"order: expected 0 or 1, found {order}")

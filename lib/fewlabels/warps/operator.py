@@ -1,9 +1,13 @@
 """`warp`: images pulled through fields. What it accepts, and which kernels do the work."""
 
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from fewlabels.precision import single
 from fewlabels.warps import reference
@@ -14,7 +18,23 @@ BACKENDS = ("auto", "reference", "elasticdeform")
 NUMBA, TRITON = (find_spec(name) is not None for name in ("numba", "triton"))
 
 
-def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+@overload
+def warp(
+    x: Tensor, u: Tensor, order: int = ..., mode: str = ..., cval: float = ...,
+    crop: Sequence[slice] | None = ..., backend: str = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def warp(
+    x: Tensors, u: Tensor, order: int | Sequence[int] = ..., mode: str | Sequence[str] = ...,
+    cval: float | Sequence[float] = ..., crop: Sequence[slice] | None = ..., backend: str = ...,
+) -> list[Tensor]: ...  # fmt: skip
+def warp(
+    x: Tensor | Tensors, u: Tensor, order: Any = 1, mode: Any = "constant", cval: Any = 0.0,
+    crop: Sequence[slice] | None = None, backend: str = "auto",
+) -> Tensor | list[Tensor]:  # fmt: skip
     """`y[q] = x[q + u(q)]`: images `(N, C, *size)` pulled through fields `(N, D, *size)` -> `(N, C, *size)`.
 
     x      a tensor, or several in a list that one field warps: `warp([image, mask], u, order=[3, 0])`; then order,
@@ -41,10 +61,12 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
     would wait for the device).
     """
     if isinstance(x, (list, tuple)):
-        settings = [value if isinstance(value, (list, tuple)) else [value] * len(x) for value in (order, mode, cval)]
+        settings: list[Any] = [
+            value if isinstance(value, (list, tuple)) else [value] * len(x) for value in (order, mode, cval)
+        ]
         if any(len(each) != len(x) for each in settings):
             raise ValueError(f"warp order, mode, cval: expected one or {len(x)} each, found {order}, {mode}, {cval}")
-        return [warp(*each, crop, backend) for each in zip(x, [u] * len(x), *settings)]
+        return [warp(image, u, o, m, c, crop, backend) for image, o, m, c in zip(x, *settings)]
     _check(x, u, order, mode, cval, backend)
     order = int(order)
     u, origin = _cropped(u, crop)
@@ -61,14 +83,14 @@ def warp(x, u, order=1, mode="constant", cval=0.0, crop=None, backend="auto"):
     return kernels.sample(exact, u, order, mode, cval, origin).to(x.dtype)
 
 
-def inside(u, size=None):
+def inside(u: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Which pixels a field fetches from within the image: bool `(N, *out)`. `size` is the image's, if not u's own."""
     u = single(u)
     places = [reference.place(u[:, axis], axis, 0, n, "border") for axis, n in enumerate(size or u.shape[2:])]
     return reference.inside(places)
 
 
-def kernels_for(x):
+def kernels_for(x: Tensor) -> ModuleType:
     """The module whose `sample` and `align` serve tensors like x: compiled where there is a compiler for it."""
     if x.dtype in (torch.float32, torch.float64):
         if x.device.type == "cpu" and NUMBA:
@@ -82,7 +104,7 @@ def kernels_for(x):
     return reference
 
 
-def check_field(u, shape, name="u"):
+def check_field(u: Tensor, shape: Sequence[int], name: str = "u") -> None:
     """ValueError if u is no field for images of this shape (their N, D and size count)."""
     N, D, size = shape[0], len(shape) - 2, tuple(shape[2:])
     if D not in (2, 3) or tuple(u.shape[:2]) != (N, D) or u.ndim != D + 2:
@@ -95,20 +117,21 @@ def check_field(u, shape, name="u"):
         raise ValueError(f"warp dtype of {name}: expected floats, found {u.dtype}")
 
 
-def _cropped(u, crop):
+def _cropped(u: Tensor, crop: Sequence[slice] | None) -> tuple[Tensor, list[int]]:
     """The part of the field that crop asks for, and where it begins."""
     if crop is None:
         return u, [0] * u.shape[1]
     if len(crop) != u.shape[1] or any(not isinstance(part, slice) or part.step not in (None, 1) for part in crop):
         raise ValueError(f"warp crop: expected {u.shape[1]} slices without steps, found {crop}")
     origin = [part.indices(length)[0] for part, length in zip(crop, u.shape[2:])]
-    u = u[(..., *crop)]
+    part: tuple[Any, ...] = (..., *crop)
+    u = u[part]
     if not u.numel():
         raise ValueError(f"warp crop: expected pixels of the field, found none in {crop}")
     return u, origin
 
 
-def _check(x, u, order, mode, cval, backend):
+def _check(x: Tensor, u: Tensor, order: int, mode: str, cval: float, backend: str) -> None:
     if order not in ORDERS:
         raise ValueError(f"warp order: expected one of {ORDERS}, found {order!r}")
     if mode not in MODES:

@@ -1,0 +1,13 @@
+"""Names of types that repeat."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]  # images, labels, ... by name: a method's `training_step` says which
+Losses = dict[str, Tensor]  # scalars by name, without graph
+TaskLoss = Callable[[Tensor, Tensor], Tensor]  # (output of a network, targets) -> a scalar
+DrawFields = Callable[[int], Tensor]  # n -> n random fields `(n, D, *size)` in pixels
+MoveTargets = Callable[[Tensor, Tensor], Tensor]  # (targets, fields) -> targets of the warped images
+Network = TypeVar("Network", bound=nn.Module)  # a function returns the kind of network that it was given
