@@ -28,7 +28,9 @@ TINY = {
 FEW_STEPS = {  # notebooks that train for long: `make test` runs them with these values, `make test-long` as they are
     "bortsova2019_amplitude": {"steps_supervised": 4, "steps_finetune": 4, "validate_every": 2},
     "bortsova2019_method": {"steps": 10},
+    "chaitanya2019_method": {"steps": 4, "warm_up": 1},
     "gao2021_method": {"steps": 8, "snapshots": 2},
+    "tudelft2021_collapse": {"steps_supervised": 8, "steps_semi": 3, "steps_after": 3},
     "vorontsov2019_method": {"steps": 10, "snapshots": 2},
 }
 
