@@ -33,7 +33,7 @@ check-data-%: $(READY)
 test: $(READY)  ## the tests, the notebooks included, on two cores
 	@$(PYTEST) -m "not long"
 
-test-long: $(READY)  ## what takes long by its nature: GPU kernels interpreted, processes killed, every row twice
+test-long: $(READY)  ## what takes longer: all GPU kernels interpreted, processes killed, notebooks that train for long
 	@$(PYTEST) -m long
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
