@@ -3,17 +3,25 @@
 Which networks are trained, and how one is.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from fewlabels.data import isic
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, check_grid
+from fewlabels.engine.protocols import Method
+from fewlabels.methods.adversarial import RegularisedAdversarial
 from fewlabels.models.backbones import BACKBONES
+from fewlabels.models.backbones import PAPER as OF_PAPER
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.papers.gao2021.claims import judge
@@ -21,12 +29,18 @@ from fewlabels.papers.gao2021.isic_tables import METHODS, PAPER, tables
 from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import History, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "isic"
+BEST = ".*"
 
 LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
+IMAGES = 8012  # of the four folds that train
 JUDGED = 500  # images of a fold at which it is looked where generators act
 
 Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
@@ -50,7 +64,7 @@ class Config(gao_rows.Settings):
     policies_kept: Count
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_folds"))
         if both := set(self.methods) & set(self.extra_methods):
             raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
@@ -73,11 +87,11 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         return f"{gao_rows.in_a_file_name(self.method)}_{self.backbone}_fold={self.fold}_seed={self.seed}"
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: every method with every backbone, the extra ones on their folds only."""
     runs = []
     for seed, backbone, (methods, folds) in product(
@@ -89,33 +103,57 @@ def grid(config):
     return runs
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | ({"search_fold": config.folds[0]} if run.method == "RandAug" else {})
 
 
-def scale(config):
-    """How far a config goes of the paper's 224 px and 70 epochs, 17,500 steps of 32 images; G as wide as DCGAN's."""
-    return of_paper((config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16), (config.size, 224))
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
+    """How far it goes of the paper's 224 px, six networks and 70 epochs of 8,012 images, 17,500 steps of 32; G as wide
+    as DCGAN's."""
+    images = (config.training_images or IMAGES, IMAGES, "images")
+    others = [backbone for backbone in config.backbones if backbone not in OF_PAPER]
+    network = f"{' and '.join(others)} in place of the paper's networks" if others else ""
+    copy = "copy of 200 px" if data == "ham10000-200px" else ""
+    steps, width = (config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16)
+    return of_paper(steps, width, (config.size, 224), counts=[images], beside=[network, copy])
 
 
-def notebooks(config):
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """What a row trains before T (generators, networks of a search), and T: `{name: steps}`."""
+    before = {}
+    if run.method == "cGAN":
+        before = {f"{run.id}_{kind}": config.steps_generator for kind in gao_rows.CGAN}
+    if run.method == gao_rows.RANDOM:
+        before = {replace(run, method="Comb").id: config.steps}
+    if run.method == "Fast AA":
+        before = {f"Fast_AA_search_{run.id}": config.steps}
+    if run.method == "RandAug" and len(config.rand_augment) > 1:
+        first = replace(run, fold=config.folds[0]).id
+        before = {f"RandAug_{n}_{m}_{first}": config.steps for n, m in config.rand_augment}
+    return before | {run.id: config.steps}
+
+
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_isic"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or ISIC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return isic.phantom(600, seed=0, size=config.size)
     return isic.load(root or data_root(), size=config.size)
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[Trainer, Method, History, dict[str, Any]]:  # fmt: skip
     """T of a row as (trainer, method, history, what else was found): with its generators or policies, if it has any."""
     trainer = Trainer(config, run, cohort, folder, device, report, stop)
     name, _ = gao_rows.parts(run.method)
-    stages = {
+    stages: dict[str, Callable[[str], tuple[Any, ...]]] = {
         "no-aug": trainer.plain,
         "cGAN": trainer.cgan,
         "RandAug": trainer.rand_augment,
@@ -127,7 +165,10 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return trainer, method, history, found[0] if found else {}
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: recall of each class and BMCA of the held-out fold, where its generators act, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
@@ -139,6 +180,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     if gao_rows.kinds(run.method):
         overall |= of_epochs(history)
         if cohort.meta["masks"] is not None:
+            assert isinstance(method, RegularisedAdversarial)
             overall |= where(method, cohort, test[:JUDGED], device)
     return {
         "subjects": ["all"],
@@ -150,19 +192,19 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     }
 
 
-def of_epochs(history):
+def of_epochs(history: History) -> dict[str, float]:
     """The share of epochs after which what a generator makes is harder for T than chance of the same RMS."""
     kinds = [key.removeprefix("rms_") for key in history[0] if key.startswith("rms_")]
     harder = {kind: [e[f"loss_of_{kind}"] > e[f"loss_of_random_{kind}"] for e in history] for kind in kinds}
     return {f"harder_{kind}": sum(of) / len(of) for kind, of in harder.items()}
 
 
-def where(method, cohort, index, device):
+def where(method: RegularisedAdversarial, cohort: Cohort, index: Tensor, device: str) -> dict[str, float]:
     """For G_D and G_I: how much stronger inside lesions than outside, beside masks of others and a window."""
     torch.manual_seed(0)
     x, masks = cohort.images[index].to(device), cohort.meta["masks"][index].to(device)
-    found = {}
-    for G in method.G:
+    found: dict[str, float] = {}
+    for G in method.generators:
         if G.kind != "affine":
             found |= {f"{name}_{G.kind}": value for name, value in challenge.centred(G, x, masks).items()}
     return found
