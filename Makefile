@@ -7,10 +7,13 @@ VENV    := .venv
 RUN     := $(VENV)/bin/python -m fewlabels
 READY   := $(VENV)/.ready
 BENCH   := .bench
+PYTEST   = results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 \
+             $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+             --nbval-lax --nbval-current-env tests notebooks
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env test notebooks ledger bench
+.PHONY: help env test test-long notebooks ledger bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +30,11 @@ reproduce-%: $(READY)
 check-data-%: $(READY)
 	@$(RUN) check-data $*
 
-test: $(READY)  ## all tests, the notebooks included, on two cores
-	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
-	  --nbval-lax --nbval-current-env tests notebooks
+test: $(READY)  ## the tests, the notebooks included, on two cores
+	@$(PYTEST) -m "not long"
+
+test-long: $(READY)  ## what takes longer: all GPU kernels interpreted, processes killed, notebooks that train for long
+	@$(PYTEST) -m long
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
@@ -49,9 +53,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import os, sysconfig as s; assert os.path.exists(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
 	  || missing="$$missing Python.h(python3-dev)"; \
 	test -z "$$missing" || { echo "make env: expected git, make, gcc, Python 3.11+ with headers and venv; missing:$$missing" >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONPATH=lib $(PYTHON) -m fewlabels.installation $(VENV) requirements.lock
 	@touch $@
 
 $(BENCH)/.ready: requirements-bench.lock $(READY)
