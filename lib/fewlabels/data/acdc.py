@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fewlabels.data import acdc_grid, geometry, nifti, prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.complete import of_all
 from fewlabels.data.phantoms.heart import CLASSES, GRID, GROUPS, SPACING_MM
 from fewlabels.data.phantoms.heart import heart as phantom
 from fewlabels.errors import BadInput
@@ -148,7 +149,7 @@ def check(root):
     counts = ", ".join(f"{of[group]} {group}" for group in GROUPS)
     return (
         f"{data}: {SOURCES[data]}\n"
-        f"{sum(of.values())} patients ({counts}), {arrays['shapes'][:, 0].sum()} slices, phase {arrays['phase']}, "
+        f"{of_all(of.total(), len(PATIENTS), 'patients')} ({counts}), {arrays['shapes'][:, 0].sum()} slices, phase {arrays['phase']}, "
         f"{'with' if arrays['n4'] else 'without'} N4\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
