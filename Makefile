@@ -36,7 +36,7 @@ notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
 	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m fewlabels.engine.notebooks
 
-ledger: $(READY)  ## judges the stored scores again; the table of verdicts in README.md
+ledger: $(READY)  ## judges the stored scores again; results/LEDGER.md, and the counts of verdicts in README.md
 	@$(RUN) ledger
 
 bench: $(BENCH)/.ready  ## our warps timed beside other packages, to results/bench/warps (wants a quiet machine)

@@ -1,12 +1,16 @@
-"""What README says of the results is what the results say."""
+"""What README and the ledger say of the results is what the results say."""
 
 import pandas as pd
+import pytest
+from helpers import refused
 
-from fewlabels.__main__ import LEDGER_BEGINS, LEDGER_ENDS, main
-from fewlabels.engine.ledger import overview
+from fewlabels.__main__ import main
+from fewlabels.engine.ledger import BEGINS, ENDS, counts, ledger, told, write
 from fewlabels.paths import CHECKOUT
 from fewlabels.scores.published import published
 from fewlabels.scores.verdicts import COLUMNS
+
+README, RESULTS = CHECKOUT / "README.md", CHECKOUT / "results"
 
 
 def write_claims(folder, data, verdicts, scale="1/5 of the steps", **more):
@@ -19,67 +23,95 @@ def write_claims(folder, data, verdicts, scale="1/5 of the steps", **more):
     claims.assign(paper="bortsova2019", data=data, scale=scale, **more).to_csv(folder / "claims.csv", index=False)
 
 
-def test_the_ledger_in_readme_is_that_of_the_committed_results():
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    assert readme.split(LEDGER_BEGINS)[1].split(LEDGER_ENDS)[0] == overview(CHECKOUT / "results")
+def test_readme_and_ledger_are_those_of_the_committed_results():
+    papers = told(RESULTS)
+    assert README.read_text(encoding="utf-8").split(BEGINS)[1].split(ENDS)[0] == counts(papers)
+    assert (RESULTS / "LEDGER.md").read_text(encoding="utf-8") == ledger(papers)
 
 
-def test_overview_counts_verdicts_of_real_data_only(tmp_path):
+def test_readme_is_one_screen_and_names_every_paper_that_is_judged():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 10_000
+    assert text.count("\n| bortsova2019 |") == 1
+    assert all(f"\n| {paper} |" in text for paper in told(RESULTS))
+
+
+def test_verdicts_of_real_data_alone_are_counted(tmp_path):
     write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported", "contradicted", "supported"])
     write_claims(tmp_path / "jsrt" / "phantom-quick", "phantom", ["supported"])
     write_claims(tmp_path / "jsrt" / "jsrt-amplitude", "jsrt", [])  # judges nothing
-    text = overview(tmp_path)
-    assert "[jsrt-lite](results/jsrt/jsrt-lite/claims.csv)" in text
+    papers = told(tmp_path)
+    [row, everything] = counts(papers).splitlines()[3:5]
+    assert row == "| [bortsova2019](results/LEDGER.md#bortsova2019) | 2 | 1 | 0 | 17 | 20 | 1/5 of the steps |"
+    assert everything == "| all | 2 | 1 | 0 | 17 | 20 | paper scale (0); reduced scale (3) |"
+
+    text = ledger(papers)
     assert "phantom" not in text
     assert "amplitude" not in text
-    assert (
-        "| bortsova2019 | [jsrt-lite](results/jsrt/jsrt-lite/claims.csv) | 1/5 of the steps | 2 | 1 | 0 | 17 |" in text
-    )
+    assert "| bortsova2019 | [jsrt-lite](jsrt/jsrt-lite/claims.csv) | 1/5 of the steps | 2 | 1 | 0 | 17 |" in text
     assert "\n| all | 0 | 0 | 0 | 2 | 1 | 0 | 17 |" in text
-    head, folded = text.split("<details>\n<summary>bortsova2019, claim by claim</summary>\n\n")
+    head, claims = text.split("\n## bortsova2019\n")
     assert "why" not in head
-    assert folded.count("\n| ") == 20  # claims below the head
-    assert "**contradicted** at 1/5 of the steps: why 1 |" in folded
-    assert "**not run**: why 4 |" in folded
-    assert folded.endswith("|\n\n</details>\n")
+    assert claims.count("\n| ") == 21  # claims below the table's head
+    assert "**contradicted** at 1/5 of the steps: why 1 |" in claims
+    assert "**not run**: why 4 |" in claims
 
 
 def test_a_claim_counts_once_where_it_was_judged_at_the_largest_scale(tmp_path):
     write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported", "contradicted", "supported"])
     large = ["contradicted", "not run", "inconclusive"]
     write_claims(tmp_path / "jsrt" / "jsrt-lite128", "jsrt", large, "128 of 512 px, 1/2 of the steps")
-    text = overview(tmp_path)
-    assert "\n| all | 0 | 0 | 0 | 2 | 1 | 0 | 17 |" in text  # 1/8 is below 1/5
+    papers = told(tmp_path)
+    assert "\n| all | 0 | 0 | 0 | 2 | 1 | 0 | 17 |" in ledger(papers)  # 1/8 is below 1/5
+    assert "\n| all | 2 | 1 | 0 | 17 | 20 |" in counts(papers)
     write_claims(tmp_path / "jsrt" / "jsrt-paper", "jsrt", ["inconclusive", "not run", "supported"], "paper scale")
-    text = overview(tmp_path)
-    assert "\n| bortsova2019 | 1 | 0 | 1 | 0 | 1 | 0 | 17 |" in text
-    assert text.count("why 3") == 3  # all three folders are shown
+    papers = told(tmp_path)
+    assert "\n| [bortsova2019](#bortsova2019) | 1 | 0 | 1 | 0 | 1 | 0 | 17 |" in ledger(papers)
+    assert ledger(papers).count("why 3") == 3  # all three folders are shown
+    assert "| 1 | 1 | 1 | 17 | 20 | paper scale (2); 1/5 of the steps (1) |" in counts(papers)
+    assert "\n| all | 1 | 1 | 1 | 17 | 20 | paper scale (2); reduced scale (1) |" in counts(papers)
 
 
 def test_the_verdict_before_stands_beside(tmp_path):
     write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported"], before="contradicted, until 2026-11-29")
-    assert "**supported** at 1/5 of the steps (before: contradicted, until 2026-11-29): why 0 |" in overview(tmp_path)
+    assert "**supported** at 1/5 of the steps (before: contradicted, until 2026-11-29): why 0 |" in ledger(
+        told(tmp_path)
+    )
 
 
-def test_overview_of_nothing_is_empty(tmp_path):
-    assert overview(tmp_path).strip() == ""
+def test_no_results(tmp_path):
+    assert counts(told(tmp_path)) == ""
+    assert "supported" in ledger(told(tmp_path))  # heads of tables without a row
 
 
 def test_a_users_own_local_results_do_not_count(tmp_path):
     write_claims(tmp_path / "local" / "jsrt" / "jsrt-quick", "jsrt", ["supported"])
-    assert overview(tmp_path) == ""
+    assert not told(tmp_path)
     (tmp_path / "local" / "jsrt").rename(tmp_path / "jsrt")
-    assert "**supported**" in overview(tmp_path)
+    assert "**supported**" in ledger(told(tmp_path))
 
 
 def test_ledger_command_changes_the_block_alone(tmp_path, monkeypatch):
-    (tmp_path / "README.md").write_text(f"before\n{LEDGER_BEGINS}old\n{LEDGER_ENDS}after\n", encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGINS}old\n{ENDS}after\n", encoding="utf-8")
     write_claims(tmp_path / "results" / "jsrt" / "jsrt-lite", "jsrt", ["supported"])
     monkeypatch.setattr("fewlabels.__main__.CHECKOUT", tmp_path)
     monkeypatch.setenv("FEWLABELS_RESULTS", str(tmp_path / "results"))
     assert main(["ledger"]) == 0
-    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "**supported** at 1/5 of the steps: why 0" in text
+    assert "| 1 | 0 | 0 | 19 | 20 | 1/5 of the steps |" in text
     assert "old" not in text
+    assert "**supported** at 1/5 of the steps: why 0" in (tmp_path / "results/LEDGER.md").read_text(encoding="utf-8")
+    assert main(["ledger"]) == 0  # again: the same
+    assert readme.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("text", ["nothing\n", f"{ENDS}in the wrong order\n{BEGINS}"])
+def test_a_readme_without_its_marks_is_refused_before_anything_is_written(tmp_path, text):
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    write_claims(tmp_path / "jsrt" / "jsrt-lite", "jsrt", ["supported"])
+    refused(lambda: write(tmp_path, tmp_path / "README.md"), "README.md", BEGINS.strip(), ENDS.strip())
+    assert not (tmp_path / "LEDGER.md").exists()
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text

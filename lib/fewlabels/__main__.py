@@ -15,8 +15,6 @@ from pathlib import Path
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, datasets, results_root
 
-LEDGER_BEGINS, LEDGER_ENDS = "<!-- ledger: made by `make ledger` -->\n", "<!-- end of the ledger -->\n"
-
 
 def main(arguments=None):
     args = _parser().parse_args(arguments)
@@ -104,14 +102,11 @@ def download(args):
 
 
 def ledger(args):
-    """Judges the stored scores again, and writes README's table of verdicts."""
-    from fewlabels.engine.ledger import judge_again, overview
-    from fewlabels.files import write_text
+    """Judges the stored scores again; writes LEDGER.md beside them and the counts of verdicts into README.md."""
+    from fewlabels.engine.ledger import judge_again, write
 
     judge_again(results_root())
-    readme = CHECKOUT / "README.md"
-    before, after = readme.read_text(encoding="utf-8").split(LEDGER_BEGINS)
-    write_text(readme, before + LEDGER_BEGINS + overview(results_root()) + LEDGER_ENDS + after.split(LEDGER_ENDS)[1])
+    write(results_root(), CHECKOUT / "README.md")
     return 0
 
 

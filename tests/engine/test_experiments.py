@@ -128,7 +128,7 @@ PAPER = {
             return {"table1": (table, lambda caption: markdown(table, "Method", caption, "{} labels"))}
 
 
-        def scale(config):
+        def scale(config, data, scores):
             return of_paper((config.steps, 1000), (1, 1))
 
 

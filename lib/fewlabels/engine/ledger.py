@@ -1,19 +1,28 @@
-"""Verdicts of result folders, and README's table of them."""
+"""Verdicts of result folders: README's counts of them, and all of them in results/LEDGER.md."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pandas as pd
 
 from fewlabels.data.cohort import STAND_INS
 from fewlabels.engine import experiments
-from fewlabels.files import whole
+from fewlabels.errors import BadInput
+from fewlabels.files import whole, write_text
 from fewlabels.scores.health import OUT_OF_RANGE
 from fewlabels.scores.published import before, published
+from fewlabels.scores.scale import WHOLE
 from fewlabels.scores.scale import share as share_of
 from fewlabels.scores.verdicts import VERDICTS
 
 NOT_RUN = VERDICTS[-1]
+BEGINS, ENDS = "<!-- counts: made by `make ledger` -->\n", "<!-- end of the counts -->\n"  # in README.md
+HEAD = """# The ledger of claims
+
+Made by `make ledger` from the stored scores. What the verdicts mean: [docs/scoring.md](../docs/scoring.md). A claim
+that several result folders judge is counted at the largest scale.
+"""
 KINDS = [*(f"{kind} scale: {verdict}" for kind in ("paper", "reduced") for verdict in VERDICTS[:-1]), NOT_RUN]
 
 
@@ -22,7 +31,7 @@ def judged(experiment, config, scores, data):
 
     config  the experiment's Config, or whatever has the keys of one
     """
-    claims, scale = experiment.judge(scores, data), experiment.scale(config)
+    claims, scale = experiment.judge(scores, data), experiment.scale(config, data, scores)
     claims["scale"] = claims["scale"].replace("", scale)
     places = claims[["paper", "claim", "data"]].itertuples(index=False)
     claims["before"] = [before(*place, config.profile) for place in places]
@@ -53,49 +62,96 @@ def write_claims(claims, folder):
         claims.to_csv(temporary, index=False, float_format="%.4g")
 
 
-def overview(results):
-    """README's verdicts, Markdown: of each paper how many of each kind, every claim once; the same of every result
-    folder below `results`; then, folded, every paper's claims beside what its folders say.
+def write(results, readme):
+    """Writes `results`/LEDGER.md, and the counts of its verdicts into the file `readme`, between its two marks.
 
-    A claim that several folders judge counts at the largest scale. A folder has a row for each of its `data` (where a
-    paper is judged in several modes). Stand-ins, which are no data of the paper, do not count, nor what says nothing
-    on any claim: neither a verdict nor that a comparator is out of range.
+    Raises BadInput for a readme without them.
+    """
+    papers, text = told(results), readme.read_text(encoding="utf-8")
+    if not (marks := re.fullmatch(f"(.*{BEGINS}).*({ENDS}.*)", text, re.DOTALL)):
+        raise BadInput(readme, f"a line {BEGINS.strip()} and, below, a line {ENDS.strip()}", "none")
+    write_text(results / "LEDGER.md", ledger(papers))
+    write_text(readme, marks[1] + counts(papers) + marks[2])
+
+
+def told(results):
+    """The claims that result folders below `results` say something on, as in claims.csv: {paper: {place: claims}}.
+
+    A place is the Markdown of a folder, a link from `results`; a folder has one for each of its `data` (where a paper
+    is judged in several modes). Stand-ins, which are no data of the paper, do not count, nor what says nothing on any
+    claim: neither a verdict nor that a comparator is out of range.
     """
     papers = {}
     for path in sorted(results.glob("*/*/claims.csv")):
         for data, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
-            told = claims["verdict"].ne(NOT_RUN) | claims["ours"].str.startswith(OUT_OF_RANGE)
-            if data.split(", ")[0] not in STAND_INS and told.any():
-                link = f"[{path.parent.name}](results/{path.relative_to(results).as_posix()})"
+            says = claims["verdict"].ne(NOT_RUN) | claims["ours"].str.startswith(OUT_OF_RANGE)
+            if data.split(", ")[0] not in STAND_INS and says.any():
+                link = f"[{path.parent.name}]({path.relative_to(results).as_posix()})"
                 place = ", ".join([link, *data.split(", ")[1:]])
                 papers.setdefault(claims["paper"].iloc[0], {})[place] = claims.set_index("claim")
+    return papers
+
+
+def counts(papers):
+    """README's verdicts, Markdown: how many of each kind a paper has, every claim once, and at which scales.
+
+    papers  as `told` returns them
+    """
     if not papers:
         return ""
-    once = {paper: _once(pd.concat(places.values())) for paper, places in papers.items()}
-    once["all"] = sum(once.values())
+    once = {paper: _once(places) for paper, places in papers.items()}
+    table = _table("paper", [*VERDICTS, "claims", "judged at"])
+    for paper, claims in once.items():
+        scales = claims.loc[claims["run"], "scale"].value_counts(sort=False)
+        said = [scale if len(scales) == 1 else f"{scale} ({n})" for scale, n in scales.items()]
+        link = f"[{paper}](results/LEDGER.md#{paper})"
+        table.append(_row(link, [*_verdicts(claims), len(claims), "; ".join(said)]))
+    every = pd.concat(once.values())
+    full = (every["run"] & every["share"].ge(1)).sum()
+    said = f"paper scale ({full}); reduced scale ({every['run'].sum() - full})"
+    table.append(_row("all", [*_verdicts(every), len(every), said]))
+    return "\n".join(["", *table, "", ""])
+
+
+def ledger(papers):
+    """LEDGER.md: every claim's verdict once, counted; the same of every result folder; then every paper's claims beside
+    what its folders say.
+
+    papers  as `told` returns them
+    """
+    once = {paper: _kinds(_once(places)) for paper, places in papers.items()}
     table = _table("every claim once", KINDS)
-    table += [_row(paper, counts) for paper, counts in once.items()]
+    table += [_row(f"[{paper}](#{paper})", kinds) for paper, kinds in once.items()]
+    if once:
+        table.append(_row("all", sum(once.values())))
     table += ["", *_table("paper", ["scores", "scale", *VERDICTS])]
-    folded = []
+    chapters = []
     for paper, places in papers.items():
         for place, claims in places.items():
-            counts = claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
-            table.append(_row(paper, [place, claims["scale"].mode()[0], *counts]))
-        lines = _table(f"claims of {paper}", places)
+            table.append(_row(paper, [place, claims["scale"].mode()[0], *_verdicts(claims)]))
+        chapters += ["", f"## {paper}", "", *_table("claim", places)]
         for claim in published(paper)["claims"]:
             cells = [_cell(claims.loc[claim["id"]]) for claims in places.values()]
-            lines.append(_row(f"{claim['id'].rsplit('-', 1)[1]}. {claim['statement']}", cells))
-        folded += ["<details>", f"<summary>{paper}, claim by claim</summary>", "", *lines, "", "</details>", ""]
-    return "\n".join(["", *table, "", *folded])
+            chapters.append(_row(f"{claim['id'].rsplit('-', 1)[1]}. {claim['statement']}", cells))
+    return "\n".join([HEAD, *table, *chapters, ""])
 
 
-def _once(claims):
-    """How many claims there are of each of KINDS: each claim where it was judged at the largest scale."""
+def _once(places):
+    """Of every claim of a paper what is said where it was judged at the largest scale."""
+    claims = pd.concat(places.values())
     share = claims["scale"].map(share_of).astype(float)
-    found = claims.assign(run=claims["verdict"] != NOT_RUN, whole=share >= 1, share=share)
-    found = found.sort_values(["run", "share"], ascending=False, kind="stable").groupby(level=0).first()
-    at = found["whole"].map({True: "paper scale: ", False: "reduced scale: "}).where(found["run"], "")
-    return (at + found["verdict"]).value_counts().reindex(KINDS, fill_value=0)
+    found = claims.assign(run=claims["verdict"] != NOT_RUN, share=share, whole=claims["scale"] == WHOLE)
+    return found.sort_values(["run", "share", "whole"], ascending=False, kind="stable").groupby(level=0).first()
+
+
+def _verdicts(claims):
+    return claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
+
+
+def _kinds(claims):
+    """How many claims there are of each of KINDS."""
+    at = claims["whole"].map({True: "paper scale: ", False: "reduced scale: "}).where(claims["run"], "")
+    return (at + claims["verdict"]).value_counts().reindex(KINDS, fill_value=0)
 
 
 def _cell(claim):

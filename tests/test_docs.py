@@ -1,0 +1,85 @@
+"""What the pages point to is there."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from markdown_it import MarkdownIt
+
+from fewlabels.paths import CHECKOUT
+
+PAGES = [
+    *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/LEDGER.md")),
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+]
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+def inline(page):
+    """The tokens of a page's running text, with those of headings marked."""
+    tokens = MARKDOWN.parse(page.read_text(encoding="utf-8"))
+    for before, token in zip([None, *tokens], tokens):
+        if token.type == "inline":
+            yield bool(before and before.type == "heading_open"), token
+
+
+def links(page):
+    for _, token in inline(page):
+        for child in token.children:
+            if target := child.attrGet("href") or child.attrGet("src"):
+                yield target
+
+
+def anchors(page):
+    """As GitHub makes them: letters, digits, - and _ of a heading's text, spaces as -."""
+    texts = ["".join(c.content for c in token.children) for heading, token in inline(page) if heading]
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
+
+
+def broken(page):
+    for link in links(page):
+        if not re.match(r"[a-z]+:", link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / unquote(path)).resolve() if path else page
+            if not target.exists() or CHECKOUT not in [target, *target.parents]:
+                yield link
+            elif anchor and anchor not in anchors(target):
+                yield link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_every_relative_link_and_anchor_of_a_page_leads_somewhere(page):
+    assert [*links(page)] or page.name == "CHANGELOG.md"
+    assert not [*broken(page)]
+
+
+def test_broken_links_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.CHECKOUT", tmp_path)
+    (tmp_path / "other.md").write_text("# A `title`, said: 2-D\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](other.md) [b](other.md#a-title-said-2-d) [c](https://example.org/x)\n\n"
+        "| ![d](none.png) |\n|---|\n| [e](other.md#none) [f](../x) [g](#here) |\n\n`[h](none)`\n\n```\n[i](none)\n```\n"
+    )
+    assert [*broken(page)] == ["none.png", "other.md#none", "../x", "#here"]
+
+
+def test_every_page_is_reached_from_readme():
+    reached, ahead = set(), [CHECKOUT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        for link in links(page):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.is_file() and target not in reached:
+                ahead.append(target)
+            if target.is_dir() and (target / "README.md") not in reached and (target / "README.md").is_file():
+                ahead.append(target / "README.md")
+    assert {*PAGES} <= reached
+
+
+def test_every_notebook_is_named_in_the_papers_page():
+    page = Path(CHECKOUT / "docs/papers.md")
+    named = {Path(link).stem for link in links(page) if link.endswith(".ipynb")}
+    assert named == {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
