@@ -26,10 +26,11 @@ READ = {  # case: what the report says
     "brats_2020_flat": ["brats2020: BraTS 2020", "3 of 369 patients"],
     "brats_sequence_mirrored": [SAME.format("brats_official")],
     "brats_hidden_folder": [SAME.format("brats_official")],
-    "pddca_official": ["38 patients for training, 10 for test", "12 Submandibular_R"],
+    "pddca_official": ["38 of 38 patients for training, 10 of 10 for test", "12 Submandibular_R"],
     "pddca_big_endian_gzip": [SAME.format("pddca_official")],
     "pddca_ras_space": [SAME.format("pddca_official")],
-    "openkbp_hidden_folder": ["2 patients for training, 2 for test", "4 BrainStem"],
+    "pddca_part_folders": ["38 of 38 patients for training, 10 of 10 for test"],
+    "openkbp_hidden_folder": ["2 of 38 patients for training, 2 of 10 for test", "4 BrainStem"],
     "ham_copy": ["14 of 10,015 images", "the paper's split cannot be made", "2 MEL, 2 NV", "no lesion masks"],
     "ham_tab": [SAME.format("ham_copy")],
     "isic_extra_column": ["35 of 10,015 images; 35 lesions: 5 MEL, 5 NV, 5 BCC, 5 AKIEC, 5 BKL, 5 DF, 5 VASC"],
@@ -59,7 +60,6 @@ REFUSED = {  # case: what the line says
     "yaml_duplicate_key": ["smoke.yaml: order: expected each key once", "found it in line 18 and in line 35"],
     "yaml_infinite_rate": ["smoke.yaml: learning_rate: expected a finite number, found inf"],
 }
-# Not yet as it will be: pddca_part_folders.
 
 
 @pytest.fixture(scope="module")
