@@ -1,10 +1,12 @@
 """What the pages point to is there."""
 
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from fewlabels.paths import CHECKOUT
@@ -83,3 +85,29 @@ def test_every_notebook_is_named_in_the_papers_page():
     page = Path(CHECKOUT / "docs/papers.md")
     named = {Path(link).stem for link in links(page) if link.endswith(".ipynb")}
     assert named == {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize(
+    "form", sorted((CHECKOUT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem
+)
+def test_issue_forms_are_in_the_form_that_github_takes(form):
+    """github.com/en/communities, "Syntax for issue forms": a form with a mistake is not shown at all."""
+    found = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.stem == "config":
+        assert found == {"blank_issues_enabled": True}
+        return
+    assert {*found} == {"name", "description", "labels", "body"}
+    ids = [field["id"] for field in found["body"]]
+    assert len({*ids}) == len(ids) > 2
+    for field in found["body"]:
+        assert {*field} <= {"type", "id", "attributes", "validations"}
+        own = {"input": set(), "textarea": {"render"}, "dropdown": {"options"}}[field["type"]]
+        assert {"label"} <= {*field["attributes"]} <= {"label", "description"} | own
+        assert field.get("validations", {"required": True}) == {"required": True}
+        assert all(isinstance(option, str) for option in field["attributes"].get("options", []))
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((CHECKOUT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(r"^## (\S+)", (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version
