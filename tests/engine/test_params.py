@@ -264,6 +264,43 @@ def test_a_value_of_the_wrong_kind(params_file, old, new, key):
     refused(path, f"{path}: {key}: expected ", "found ")
 
 
+def smoke(name, folder, change):
+    """params/<name>/smoke.yaml, changed, as a file of its own."""
+    path = folder / name / "smoke.yaml"
+    path.parent.mkdir()
+    path.write_text(change((ROOT / f"params/{name}/smoke.yaml").read_text(encoding="utf-8")), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_a_key_that_stands_twice(tmp_path, name):
+    """yaml/pyyaml #165: the last one would count."""
+    path = smoke(name, tmp_path, lambda text: text + "\nthreads: 2\n")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first, second = (i for i, line in enumerate(lines, start=1) if line.startswith("threads:"))
+    text = f"{path}: threads: expected each key once, found it in line {first} and in line {second}"
+    refused(path, text)
+    path.write_text(path.read_text(encoding="utf-8").replace("\nthreads: 2\n", "\n'threads': 2\n"))
+    refused(path, text)
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1.0e+999"])
+def test_no_number_may_be_infinite(tmp_path, name, value):
+    """Of any experiment, alone or in a list: a network would diverge at once."""
+    text = (ROOT / f"params/{name}/smoke.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"^(\w+): \[?-?\d+\.\d+(?:,[^]]*)?\]?(?= *(?:#.*)?$)", text, flags=re.MULTILINE)
+    assert len(keys) >= 2
+    for i, key in enumerate(keys):
+        (tmp_path / str(i)).mkdir()
+        path = smoke(
+            name,
+            tmp_path / str(i),
+            lambda text, key=key: re.sub(rf"(?m)^{key}: (\[?)[-\d.]+", rf"{key}: \g<1>{value}", text),
+        )
+        refused(path, f"{path}: {key}")
+
+
 def test_values_that_do_not_fit_together(params_file):
     refused(params_file(labels=[2, 7]), ": labels: expected at most train_images = 6, found 7")
     refused(params_file(stop_gradient_labels=[9]), ": stop_gradient_labels: expected at most train_images = 6, found 9")

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from helpers import refused
 
+from fewlabels.scores import health
 from fewlabels.scores.verdicts import Verdict, judge
 
 COLUMNS = "method labels seed subject structure metric value".split()
@@ -133,3 +134,70 @@ def test_a_bound_with_an_unknown_key():
 def test_a_bound_of_a_row_that_has_none():
     refused(lambda: judged(frame(1, 1), ["Other"], [NEAR]), "healthy: ['Other']: of: expected a bound of Baseline")
     refused(lambda: judged(frame(1, 1), ["Other"], [NEAR | {"of": "Other"}]), "healthy: ['Other']: of")
+
+
+# ---- single runs ----
+
+
+def runs_of(baseline, other=()):
+    """A subject each; a number a seed."""
+    rows = [("Baseline", 5, seed, "a", "all", "dice", value) for seed, value in enumerate(baseline)]
+    rows += [("Other", 5, seed, "a", "all", "dice", value) for seed, value in enumerate(other)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def why_not(scores, compares=("Baseline",), healthy=(FLOOR, NEAR)):
+    row = judged(scores, [*compares], healthy)
+    return "" if row["verdict"] == "supported" else row["ours"].removesuffix("; 0.3 ahead").split(": ")[1]
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ([0.8, 0.8, 0.3], ""),  # weak
+        ([0.8, 0.8, 0.25], ""),
+        ([0.8, 0.8, 0.24], "Baseline, one run 0.24, expected at least 0.25"),  # hidden in a mean of 0.61
+        ([0.9, 0.9, 0.9, 0.9, 0.0], "Baseline, one run 0, expected at least 0.25"),
+        ([0.9, 0.4, 0.4], "Baseline, median 0.4, expected at least 0.5"),
+        ([0.9, 0.5, 0.4], ""),
+        ([0.6, 0.5, 0.3], "Baseline 0.4667, expected at least 0.5"),
+        ([0.2], "Baseline 0.2, expected at least 0.5"),
+    ],
+)
+def test_a_collapsed_run_does_not_hide_in_a_mean_and_a_weak_one_stays(runs, says):
+    assert why_not(runs_of(runs)) == says
+
+
+def test_what_each_run_must_reach_may_be_said():
+    """Of a score that is at chance where nothing was learned, half of a bound is none."""
+    chance = FLOOR | {"each run": 0.45}
+    assert (
+        why_not(runs_of([0.8, 0.8, 0.44]), healthy=[chance, NEAR]) == "Baseline, one run 0.44, expected at least 0.45"
+    )
+    assert why_not(runs_of([0.8, 0.8, 0.45]), healthy=[chance, NEAR]) == ""
+
+
+def test_of_a_row_that_is_bound_by_another_each_run_must_reach_what_the_other_must():
+    baseline = [0.6, 0.6, 0.6]
+    assert why_not(runs_of(baseline, [0.9, 0.9, 0.26]), ["Other"]) == ""
+    assert why_not(runs_of(baseline, [0.9, 0.9, 0.2]), ["Other"]) == "Other, one run 0.2, expected at least 0.25"
+    assert why_not(runs_of(baseline, [0.9, 0.4, 0.4]), ["Other"]) == "Other, median 0.4, expected at least 0.5"
+    third = {"rows": ["Third"], "metric": "dice", "at least": -0.1, "of": "Other"} | WHY
+    scores = runs_of(baseline, baseline)
+    more = scores[scores["method"] == "Other"].assign(method="Third", value=[0.9, 0.9, 0.2])
+    assert why_not(pd.concat([scores, more]), ["Third"], [FLOOR, NEAR, third]) == (
+        "Third, one run 0.2, expected at least 0.25"
+    )
+
+
+def test_runs_are_looked_at_where_a_bound_holds():
+    scores = pd.concat([runs_of([0.9, 0.9, 0.9]), runs_of([0.9, 0.9, 0.1]).assign(labels=100)])
+    each = FLOOR | {"each": ["labels"]}
+    assert why_not(scores, healthy=[each, NEAR]) == "Baseline, labels 100, one run 0.1, expected at least 0.25"
+    assert why_not(scores, healthy=[each | {"at": {"labels": [5]}}, NEAR]) == ""
+
+
+def test_a_place_that_scores_do_not_have():
+    """Of one paper's two data sets one has backbones."""
+    claim = {"id": "x-01", "compares": ["Baseline"], "at": {"backbone": ["B2"]}}
+    assert health.out_of_range("x", claim, [FLOOR], runs_of([0.0, 0.0])) is None

@@ -12,6 +12,7 @@ from fewlabels.errors import BadInput
 from fewlabels.files import whole, write_text
 from fewlabels.scores.health import OUT_OF_RANGE
 from fewlabels.scores.published import before, published
+from fewlabels.scores.scale import WHOLE
 from fewlabels.scores.scale import share as share_of
 from fewlabels.scores.verdicts import VERDICTS
 
@@ -30,7 +31,7 @@ def judged(experiment, config, scores, data):
 
     config  the experiment's Config, or whatever has the keys of one
     """
-    claims, scale = experiment.judge(scores, data), experiment.scale(config)
+    claims, scale = experiment.judge(scores, data), experiment.scale(config, data, scores)
     claims["scale"] = claims["scale"].replace("", scale)
     places = claims[["paper", "claim", "data"]].itertuples(index=False)
     claims["before"] = [before(*place, config.profile) for place in places]
@@ -138,8 +139,9 @@ def ledger(papers):
 def _once(places):
     """Of every claim of a paper what is said where it was judged at the largest scale."""
     claims = pd.concat(places.values())
-    found = claims.assign(run=claims["verdict"] != NOT_RUN, share=claims["scale"].map(share_of).astype(float))
-    return found.sort_values(["run", "share"], ascending=False, kind="stable").groupby(level=0).first()
+    share = claims["scale"].map(share_of).astype(float)
+    found = claims.assign(run=claims["verdict"] != NOT_RUN, share=share, whole=claims["scale"] == WHOLE)
+    return found.sort_values(["run", "share", "whole"], ascending=False, kind="stable").groupby(level=0).first()
 
 
 def _verdicts(claims):
@@ -148,7 +150,7 @@ def _verdicts(claims):
 
 def _kinds(claims):
     """How many claims there are of each of KINDS."""
-    at = (claims["share"] >= 1).map({True: "paper scale: ", False: "reduced scale: "}).where(claims["run"], "")
+    at = claims["whole"].map({True: "paper scale: ", False: "reduced scale: "}).where(claims["run"], "")
     return (at + claims["verdict"]).value_counts().reindex(KINDS, fill_value=0)
 
 

@@ -1,5 +1,6 @@
 """Parameter files: flat YAML, every value checked against the experiment's Config before anything runs."""
 
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -28,7 +29,9 @@ def experiment_of(path):
 def read(path):
     """The values of a parameter file as a dict. Raises BadInput."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _each_key_once(yaml.compose(text, yaml.SafeLoader), path)
+        values = yaml.safe_load(text)
     except OSError as error:
         raise BadInput(path, "a parameter file", error.strerror) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -42,9 +45,10 @@ def read(path):
 
 
 def check(Config, values, where):
-    """`values` as a Config. Raises BadInput naming the first key that is unknown, missing or of the wrong type."""
+    """`values` as a Config. Raises BadInput naming the first key that is unknown, missing or of the wrong type, or
+    whose number is not finite."""
     try:
-        return Config(**values)
+        config = Config(**values)
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
@@ -59,6 +63,30 @@ def check(Config, values, where):
         if isinstance(first["input"], str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", first["input"]):
             found += ", which YAML reads as text (write it out, as 0.001)"
         raise BadInput(f"{where}: {key}", message, found) from None
+    for key, value in values.items():
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise BadInput(f"{where}: {key}", "a finite number", number)
+    return config
+
+
+def _each_key_once(node, path):
+    """Raises BadInput for a key that stands twice, of which PyYAML keeps the last."""
+    lines = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            raise BadInput(f"{path}: {name}", "each key once", f"it in line {lines[name]} and in line {line}")
+        lines[name] = line
+
+
+def _numbers(value):
+    """The floating-point numbers in a value, or in the lists in it."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
 
 
 def load(path):

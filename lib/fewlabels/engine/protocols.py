@@ -58,9 +58,9 @@ class Experiment(Protocol):
     def tables(self, config, scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
         """The paper's tables by name: a frame, and caption -> Markdown."""
 
-    def scale(self, config) -> str:
-        """How far a config goes of what the paper did (`scores.scale`). Reads keys alone: those of an older Config
-        are in provenance.json."""
+    def scale(self, config, data: str, scores: pd.DataFrame) -> str:
+        """How far what was run goes of what the paper did (`scores.scale`), by the config, the name of the data and
+        what scores alone tell. Reads keys alone of the config: those of an older one are in provenance.json."""
 
     def judge(self, scores: pd.DataFrame, data: str) -> pd.DataFrame:
         """The verdicts on the paper's claims (`verdicts.judge`)."""

@@ -3,23 +3,31 @@
     claims:   each has `compares`, the rows (methods) that it compares with, and maybe `at`, {column: values}: where
     healthy:  bounds of such rows, each with
         rows              which
-        metric            and structure (default: all): whose mean over runs is bounded
+        metric            and structure (default: all): whose mean and median over runs are bounded
         at                {column: values} of scores.csv, where it holds (default: everywhere)
         each              columns of scores.csv; it holds at each of their values alone (default: in the mean)
         at least          and/or `at most`
-        of                a row whose own value is added to the bounds (at least -0.1 of Baseline), with its own bounds
+        each run          what every single run must reach (default: half of `at least`)
+        of                a row whose own mean is added to the bounds (at least -0.1 of Baseline), which has bounds
+                          of its own; of single runs those are asked
         why, since        the trivial predictor or plain row that fixed it, and the date
 
 The paper's own methods need none: a bad one is a finding. A comparator that learned nothing decides nothing.
+
+A collapsed run may hide in a mean, so most runs must be within the bounds too (the median), and no run far out of them.
+Not every run must be within: few labels and few steps make weak runs, and to leave these out would make a comparator
+better than it is.
 """
 
-from math import inf
+from math import inf, nan
+
+import pandas as pd
 
 from fewlabels.errors import BadInput
 from fewlabels.scores.statistics import run_scores
 
 NEEDED = {"rows", "metric", "why", "since"}
-KEYS = NEEDED | {"structure", "at", "each", "at least", "at most", "of"}
+KEYS = NEEDED | {"structure", "at", "each", "at least", "at most", "each run", "of"}
 OUT_OF_RANGE = "comparator out of range"
 ROUNDING = 0.00005  # scores.csv has four digits
 
@@ -56,10 +64,12 @@ def out_of_range(paper, claim, bounds, scores):
     for row in _with_what_bounds(claim["compares"], bounds):
         if not (here["method"] == row).any() and not (_at(scores, claim.get("at", {}))["method"] == row).any():
             continue  # not run, and not needed
-        values = [value for bound in bounds if row in bound["rows"] for value in _values(row, bound, here)]
+        own = [bound for bound in bounds if row in bound["rows"]]
+        values = [value for bound in own for value in _values(row, bound, here)]
         if not values:
             where = f"{paper}/published.yaml: {claim['id']}: compares: {row}"
             raise BadInput(where, "a bound in `healthy` of what its runs have", "none")
+        values += _single(row, own, bounds, here)
         for value, least, most, place in values:
             if not value >= least - ROUNDING:  # NaN neither
                 return f"{OUT_OF_RANGE}: {row}{place} {value:.4g}, expected at least {least:.4g}"
@@ -75,29 +85,42 @@ def _with_what_bounds(rows, bounds):
 
 
 def _values(row, bound, scores):
-    """`(value, at least, at most, where in words)` at every place where a bound is about a row."""
-    runs = run_scores(_at(scores, bound.get("at", {})), bound["metric"], bound.get("structure", "all")).dropna()
-    runs, other = (_of(runs, method) for method in (row, bound.get("of")))
-    places = [*bound.get("each", [])]
-    if runs.empty:
-        return
-    for place, of_place in runs.groupby(places) if places else [((), runs)]:
-        where = dict(zip(places, place))
+    """`(value, at least, at most, where in words)` of mean and median at every place where a bound is about a row."""
+    for where, runs in _places(row, bound, scores):
         own = 0.0
         if "of" in bound:
-            beside = other
-            for column, value in where.items():
-                beside = beside[beside.index.get_level_values(column) == value]
-            own = beside.mean()  # without such a run NaN
-        words = "".join(f", {column} {value}" for column, value in where.items())
-        yield of_place.mean(), own + bound.get("at least", -inf), own + bound.get("at most", inf), words
+            beside = dict(_places(bound["of"], bound, scores)).get(where)
+            own = nan if beside is None else beside.mean()
+        least, most = own + bound.get("at least", -inf), own + bound.get("at most", inf)
+        yield runs.mean(), least, most, where
+        yield runs.median(), least, most, f"{where}, median"
 
 
-def _of(runs, method):
-    return runs[runs.index.get_level_values("method") == method]
+def _single(row, own, bounds, scores):
+    """As `_values`, of the lowest run where its own bounds are: by these, or by what they are relative to."""
+    for bound in own:
+        here = _at(scores, bound.get("at", {}))
+        if "of" in bound:
+            others = [other for other in bounds if bound["of"] in other["rows"] and other["metric"] == bound["metric"]]
+            yield from _single(row, others, bounds, here)
+        else:
+            for where, runs in _places(row, bound, here):
+                yield runs.min(), bound.get("each run", bound.get("at least", -inf) / 2), inf, f"{where}, one run"
+
+
+def _places(row, bound, scores):
+    """`(where in words, one number a run)` at every place where a bound is about a row."""
+    runs = run_scores(_at(scores, bound.get("at", {})), bound["metric"], bound.get("structure", "all")).dropna()
+    runs = runs[runs.index.get_level_values("method") == row]
+    if runs.empty:
+        return
+    columns = [*bound.get("each", [])]
+    for place, of_place in runs.groupby(columns) if columns else [((), runs)]:
+        yield "".join(f", {column} {value}" for column, value in zip(columns, place)), of_place
 
 
 def _at(scores, places):
     for column, values in places.items():
-        scores = scores[scores[column].astype(str).isin([*map(str, values)])]  # "128" may be read as a number
+        there = scores[column].astype(str) if column in scores else pd.Series("", scores.index)
+        scores = scores[there.isin([*map(str, values)])]  # "128" may be read as a number
     return scores

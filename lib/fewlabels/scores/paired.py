@@ -70,14 +70,20 @@ def _p(test):
 
 
 def close(several, low, high):
-    """`(verdict, name, p)`: is each of several differences between `low` and `high`?
+    """As `each_close`, of several differences with one margin."""
+    return each_close((d, low, high) for d in several)
+
+
+def each_close(several):
+    """`(verdict, name, p)`: is each of several differences within a margin of its own? `several`: (d, low, high).
 
     Supported: the 90 % interval of each mean lies inside (TOST); contradicted: one is beyond by TEST.
     """
     several = list(several)
-    name, p = least_clear(inside(d, low, high) for d in several)
-    beyond = [of for d in several for edge, of in ((low, low - d), (high, d - high)) if np.isfinite(edge)]
-    return verdict(p < 0.05, some_pass(of.round(DIGITS) for of in beyond)), name, p
+    name, p = least_clear(inside(*each) for each in several)
+    edges = [(edge, of) for d, low, high in several for edge, of in ((low, low - d), (high, d - high))]
+    beyond = some_pass(of.round(DIGITS) for edge, of in edges if np.isfinite(edge))
+    return verdict(p < 0.05, beyond), name, p
 
 
 def signed(number):

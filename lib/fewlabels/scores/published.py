@@ -37,10 +37,13 @@ def published_values(paper, table):
     return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"]).astype({"mean": float, "sd": float})
 
 
-def margin(paper, claim):
-    """`(low, high)` between which a claim says that a difference lies; an end that is left open is infinite."""
-    [found] = [entry["margin"] for entry in published(paper)["claims"] if entry["id"] == claim]
-    low, high = found["inside"]
+def margin(paper, claim, of=None):
+    """`(low, high)` between which a claim says that a difference lies; an end that is left open is infinite.
+
+    of  which, where the claim is about several differences with margins of their own
+    """
+    [found] = [entry["margin"]["inside"] for entry in published(paper)["claims"] if entry["id"] == claim]
+    low, high = found if of is None else found[of]
     return -inf if low is None else low, inf if high is None else high
 
 

@@ -8,17 +8,20 @@ WHOLE = "paper scale"
 SHARE = re.compile(r"([\d,]+)(?: of |/)([\d,]+)")
 
 
-def of_paper(steps, width, size=(1, 1), unit="px"):
+def of_paper(steps, width, size=(1, 1), unit="px", counts=(), beside=()):
     """The scale of what was run. `steps`, `width` (channels) and `size` (of images, in `unit`): `(ours, the paper's)`.
 
     What is at least the paper's is not said.
+
+    counts  what else there is less of, each `(ours, the paper's, of what)`
+    beside  what else is another than the paper's, in words; empty ones are none
     """
-    parts = [f"{size[0]:,} of {size[1]:,} {unit}"] if size[0] < size[1] else []
+    parts = [f"{ours:,} of {papers:,} {what}" for ours, papers, what in ((*size, unit), *counts) if ours < papers]
     for (ours, papers), what in ((steps, "steps"), (width, "width")):
         if ours < papers:
             times = round(papers / ours)
             parts.append(f"1/{times} of the {what}" if times > 1 else f"{ours:,} of {papers:,} {what}")
-    return ", ".join(parts) or WHOLE
+    return ", ".join([*parts, *filter(None, beside)]) or WHOLE
 
 
 def share(words):

@@ -660,16 +660,16 @@ def test_claim_18_is_more_than_masks_of_other_images_give(kind, beyond, expected
 def test_claim_18_says_all_three():
     judged = found(18, ratios(changed={("lesion", "appearance"): 1.7, ("window", "appearance"): 1.9}))
     assert judged.ours == (
-        "deformation (Comb) 2.00 inside to outside, masks of others 1.20, difference +0.800 (p 0.031), window 1.60; "
-        "appearance (Comb) 1.70 inside to outside, masks of others 1.20, difference +0.500 (p 0.031), window 1.90 "
-        "(EfficientNet-B2)"
+        f"{B2}, deformation (Comb) 2.00 inside to outside, masks of others 1.20, difference +0.800 (p 0.031), window "
+        f"1.60; {B2}, appearance (Comb) 1.70 inside to outside, masks of others 1.20, difference +0.500 (p 0.031), "
+        "window 1.90"
     )
 
 
 def test_claim_18_takes_single_models_where_there_is_no_comb():
     single = ratios(rows=("Deform", "Appear"), inside=0.9)
-    assert found(18, single).ours.startswith("deformation (Deform) 0.90 inside")
-    assert "; appearance (Appear) 0.90 inside" in found(18, single).ours
+    assert found(18, single).ours.startswith(f"{B2}, deformation (Deform) 0.90 inside")
+    assert f"; {B2}, appearance (Appear) 0.90 inside" in found(18, single).ours
     assert verdict(18, single) == CONTRADICTED
     assert found(18, single, ratios()) == found(18, ratios())
     short = ratios()[lambda frame: frame["fold"] < 2]
@@ -680,12 +680,37 @@ def test_claim_18_takes_single_models_where_there_is_no_comb():
     assert verdict(18, others) == NOT_RUN
 
 
-def test_claim_18_pools_backbones():
-    scores = [ratios(backbone=B1, inside=1.7), ratios(backbone=SMALL, inside=1.1)]
-    judged = found(18, *scores)
-    assert (judged.verdict, judged.n) == (INCONCLUSIVE, 10)
-    assert judged.ours.startswith("deformation (Comb) 1.40 inside")
-    assert judged.ours.endswith(f"({B1}, {SMALL})")
+@cases("other", supported(1.6), inconclusive(1.3), contradicted(0.9))
+def test_claim_18_each_backbone_by_itself(other, expected):
+    """What one has more than enough does not make up for another."""
+    judged = found(18, ratios(backbone=B1, inside=9.0), ratios(backbone=SMALL, inside=other, others=0.1))
+    assert (judged.verdict, judged.n) == (expected, 10)
+    assert judged.ours.startswith(f"{B1}, deformation (Comb) 9.00 inside")
+    assert f"; {SMALL}, appearance (Comb) {other:.2f} inside" in judged.ours
+
+
+def test_claim_18_folds_of_several_backbones_are_no_more_folds():
+    """Two backbones alike in three folds: of one p is 0.09, of both at once it would be 0.02."""
+    three = [of.query("fold < 3") for of in (ratios(backbone=b, inside=even(1.6)) for b in (B1, SMALL))]
+    off = np.array([0.0, 0.2, 0.5])
+    for of in three:
+        here = of["metric"].str.startswith("lesion")
+        of.loc[here, "value"] = 1.2 + 2 * off[of.loc[here, "fold"]]
+    d = 2 * off
+    assert stats.ttest_1samp(np.tile(d, 2), 0, alternative="greater").pvalue < 0.05 < p_of(d)
+    judged = found(18, *three)
+    assert (judged.verdict, judged.p) == (INCONCLUSIVE, pytest.approx(p_of(d)))
+
+
+@pytest.mark.parametrize("claim", [1, 2, 4, 5])
+def test_bounds_are_of_the_backbones_that_a_claim_names(claim, claimed):
+    """A network of our own that learned nothing does not stop claims on the paper's."""
+    scores = claimed[claimed["metric"] == "bmca"]
+    nothing = gained({"no-aug": even(0.0), "RandAug": even(0.0)}, SMALL).assign(value=0.1)
+    judged = judge(pd.concat([scores, nothing]), "isic").set_index("claim").loc[f"gao-{claim:02}"]
+    assert judged["verdict"] == SUPPORTED
+    at_b2 = judge(pd.concat([scores, nothing.assign(backbone=B2, fold=9)]), "isic").set_index("claim")
+    assert "out of range: no-aug" in at_b2.loc[f"gao-{claim:02}", "ours"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

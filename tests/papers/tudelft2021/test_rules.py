@@ -322,6 +322,7 @@ def test_claim_03_says_the_interval(n):
     low, high = stats.t.interval(0.95, n - 1, d.mean(), stats.sem(d))
     claim = found(3, accuracies("noise", {"Supervised": [60.0] * n, "SemiC": 60 + d}))
     assert claim.ours == f"gain {d.mean():+.1f} (95 % interval {low:+.1f} to {high:+.1f})"
+    assert (claim.test, claim.p) == ("t interval", None)  # which it rests on
     assert (claim.verdict == SUPPORTED) == (high <= 2)
 
 
@@ -527,6 +528,10 @@ def test_claim_10_edges():
     small = gains("noise", "SemiTCE", "Supervised", -0.375, n=5, spread=0.25)  # lower by TEST, within the tolerance
     assert verdict(10, small, *rest) == SUPPORTED
     assert verdict(10, small, rest[0], gains("rotation", "SemiTCE", "Supervised", 0)) == INCONCLUSIVE
+    below = accuracies("rotation", {"Supervised": [60.0, 60.0, 60.0], "SemiTCE": [59.0, 58.4, 57.8]})
+    p = greater(pd.Series([1.0, 1.6, 2.2]))[1]
+    assert 0.05 / 3 < p < 0.05 / 2  # of three tests, also where noise is within the tolerance
+    assert verdict(10, gains("noise", "SemiTCE", "Supervised", 1), rest[0], below) == INCONCLUSIVE
     claim = found(10, gains("noise", "SemiTCE", "Supervised", 5.1), *rest)
     assert claim.ours == (
         "gain for noise +5.1 (not within +1.0 ± 4); shift +6.0 (within +7.9 ± 4); rotation +6.0 (within +4.6 ± 4)"
@@ -572,9 +577,12 @@ def test_claim_11_says_sizes():
 
 @cases(
     "loss accuracy consistency",
-    supported(((-0.25, 0.25), (3.75, 1), (-0.25, 1)), ((-0.25, 0.25), (3.75, 1), (-2, 0))),
-    supported(((-0.01, 4), (0.125, 8), (2, 0))),  # means; 2 points are within
-    inconclusive(((-0.25, 0.25), (3.75, 1), (2.1, 0)), ((-0.25, 0.25), (3.75, 1), (-2.1, 0))),
+    supported(((-0.25, 0.25), (3.75, 1), (-0.25, 1)), ((-0.25, 0.25), (3.75, 1), (-1.5, 1))),  # to -1.92
+    supported(((-0.01, 4), (0.125, 8), (1.5, 1))),  # means; an interval to 1.92
+    inconclusive(((-0.25, 0.25), (3.75, 1), (1.75, 1)), ((-0.25, 0.25), (3.75, 1), (-1.75, 1))),  # to 2.17
+    inconclusive(((-0.25, 0.25), (3.75, 1), (0, 8))),  # the mean alone is within
+    inconclusive(((-0.25, 0.25), (3.75, 1), (2, 0)), ((-0.25, 0.25), (3.75, 1), (2.5, 8))),
+    contradicted(((-0.25, 0.25), (3.75, 1), (3, 1)), ((-0.25, 0.25), (3.75, 1), (-3, 1))),  # beyond, by TEST
     inconclusive(((0, 0.25), (3.75, 1), (0, 1)), ((-0.25, 0.25), (0, 1), (0, 1))),
     inconclusive(((0.01, 4), (3.75, 1), (0, 1))),  # higher by no TEST
     contradicted(((0.25, 0.25), (3.75, 1), (0, 1)), ((-0.25, 0.25), (-3.75, 1), (0, 1))),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fewlabels.data import jsrt
 from fewlabels.engine import params
-from fewlabels.engine.params import Count, Natural, Size, check_grid
+from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.methods.consistency import TransformationConsistency, draw_transforms
 from fewlabels.models.unet import UNet
@@ -58,7 +58,7 @@ class Config(BaseModel):
     width: Count  # channels of the first U-Net level
     levels: Count
     optimiser: Literal["adadelta", "adam"]
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Rate
     batch_size: Annotated[int, Field(gt=0, multiple_of=2)]  # images per step, labelled and unlabelled together
     steps_supervised: Count  # stage 1, shared by the methods
     steps_finetune: Count  # stage 2, each method
@@ -129,10 +129,11 @@ def identity(config, run):
     return {"amplitude": config.amplitude[0]} | params.identity(config, run, LISTS)
 
 
-def scale(config):
-    """How far a config goes of the paper's 512 px and at most 5,000 steps of each of two stages."""
+def scale(config, data, scores):
+    """How far it goes of the paper's 512 px of 12 bit and at most 5,000 steps of each of two stages."""
     steps = config.steps_supervised + config.steps_finetune
-    return of_paper((steps, 10000), (config.width, 32), (config.size, 512))
+    copy = "8-bit copy" if data == "jsrt-8bit" else ""
+    return of_paper((steps, 10000), (config.width, 32), (config.size, 512), beside=[copy])
 
 
 def notebooks(config):

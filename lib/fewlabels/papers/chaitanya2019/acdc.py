@@ -110,9 +110,12 @@ def identity(config, run):
     return params.identity(config, run, LISTS)
 
 
-def scale(config):
-    """How far a config goes of the paper's 224 px and 10,000 steps; width as in the release."""
-    return of_paper((config.steps, 10000), (config.width, 16), (config.size, acdc.GRID))
+def scale(config, data, scores):
+    """How far it goes of the paper's 224 px, or of a field in the middle, and 10,000 steps; width as in the release."""
+    field = getattr(config, "field", 0) or acdc.GRID
+    middle = f"the middle {field} px alone" if field < acdc.GRID else ""
+    copy = "copy without spacing" if data == "acdc-unspaced" else ""
+    return of_paper((config.steps, 10000), (config.width, 16), (config.size, field), beside=[middle, copy])
 
 
 def notebooks(config):

@@ -14,6 +14,7 @@ from fewlabels.data import isic
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, check_grid
 from fewlabels.models.backbones import BACKBONES
+from fewlabels.models.backbones import PAPER as OF_PAPER
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.papers.gao2021.claims import judge
@@ -27,6 +28,7 @@ __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebo
 NAME = "isic"
 
 LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
+IMAGES = 8012  # of the four folds that train
 JUDGED = 500  # images of a fold at which it is looked where generators act
 
 Fold = Annotated[int, Field(ge=0, lt=FOLDS)]
@@ -94,9 +96,15 @@ def identity(config, run):
     return params.identity(config, run, LISTS) | ({"search_fold": config.folds[0]} if run.method == "RandAug" else {})
 
 
-def scale(config):
-    """How far a config goes of the paper's 224 px and 70 epochs, 17,500 steps of 32 images; G as wide as DCGAN's."""
-    return of_paper((config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16), (config.size, 224))
+def scale(config, data, scores):
+    """How far it goes of the paper's 224 px, six networks and 70 epochs of 8,012 images, 17,500 steps of 32; G as wide
+    as DCGAN's."""
+    images = (config.training_images or IMAGES, IMAGES, "images")
+    others = [backbone for backbone in config.backbones if backbone not in OF_PAPER]
+    network = f"{' and '.join(others)} in place of the paper's networks" if others else ""
+    copy = "copy of 200 px" if data == "ham10000-200px" else ""
+    steps, width = (config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16)
+    return of_paper(steps, width, (config.size, 224), counts=[images], beside=[network, copy])
 
 
 def notebooks(config):

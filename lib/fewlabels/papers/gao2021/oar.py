@@ -87,10 +87,11 @@ def identity(config, run):
     return params.identity(config, run, LISTS)
 
 
-def scale(config):
-    """How far a config goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
+def scale(config, data, scores):
+    """How far it goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
     patch = (prod(config.patch), 40 * 192 * 192)
-    return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch")
+    others = "OpenKBP in place of PDDCA" if data == "openkbp-for-pddca" else ""
+    return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch", beside=[others])
 
 
 def notebooks(config):

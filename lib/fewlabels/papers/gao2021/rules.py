@@ -3,6 +3,8 @@
 A folder holds scores of skin lesions or of organs at risk; the claims on the other are not run there.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -220,16 +222,15 @@ def gao_18(scores):
         found, neither = _where(scores, rows)
         if neither:
             return lacking
-    folds, ratios, d, ours = pd.concat(found), [], [], []
-    for kind, row in rows.items():
+    ratios, d, ours = [], [], []
+    for (backbone, folds), (kind, row) in product(found.items(), rows.items()):
         inside, others, window = (folds[row, f"{place}_{kind}"] for place in ("lesion", "shuffled", "window"))
         ratios.append(mean(inside))
         d.append((inside - others).round(DIGITS))
         beside = f"masks of others {others.mean():.2f}, difference {tested(d[-1])}, window {window.mean():.2f}"
-        ours.append(f"{kind} ({row}) {ratios[-1]:.2f} inside to outside, {beside}")
-    supported = min(ratios) > 1.5 and all(map(passes, d))
-    ours = f"{'; '.join(ours)} ({', '.join(found)})"
-    return Verdict(verdict(supported, min(ratios) <= 1), ours, len(folds), *least_clear(map(greater, d)))
+        ours.append(f"{backbone}, {kind} ({row}) {ratios[-1]:.2f} inside to outside, {beside}")
+    judged = verdict(min(ratios) > 1.5 and all(map(passes, d)), min(ratios) <= 1)
+    return Verdict(judged, "; ".join(ours), sum(map(len, found.values())), *least_clear(map(greater, d)))
 
 
 def gao_19(scores):

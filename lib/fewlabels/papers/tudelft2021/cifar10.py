@@ -32,6 +32,7 @@ NAME = "cifar10"
 SWITCHES = ("legacy_inference_mode", "fixed_angle", "kl_clip", "mixed_accuracy", "symmetric_supervised_kl")
 MODES = {"corrected": frozenset(), "legacy": frozenset(SWITCHES[:4])}
 LISTS = ("transforms", "methods", "modes", "seeds", "noise_seeds", "semi_learning_rate", "two_step_learning_rate")
+IMAGES = 49000  # in training, with and without labels; 1,000 more for validation
 MOST = 45.0  # degrees
 
 
@@ -126,9 +127,12 @@ def identity(config, run):
     return params.identity(config, run, LISTS)
 
 
-def scale(config):
-    """How far a config goes of the report's 120 epochs: 3,840 steps of the labelled images, 45,960 of all."""
-    return of_paper((config.steps_supervised + config.steps_semi, 3840 + 45960), (config.width, 1))
+def scale(config, data, scores):
+    """How far it goes of the report's images and 120 epochs: 3,840 steps of the labelled images, 45,960 of all."""
+    images = (config.labels + config.unlabelled, IMAGES, "images")
+    copy = "JPEG copy" if data.startswith("cifar10-jpeg") else ""
+    steps = (config.steps_supervised + config.steps_semi, 3840 + 45960)
+    return of_paper(steps, (config.width, 1), counts=[images], beside=[copy])
 
 
 def notebooks(config):

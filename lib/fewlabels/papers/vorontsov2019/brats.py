@@ -58,9 +58,13 @@ def identity(config, run):
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
-def scale(config):
-    """How far a config goes of the paper's half-slices of 240 x 120 and 500 epochs, 300,000 steps (`paper.yaml`)."""
-    return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240))
+def scale(config, data, scores):
+    """How far it goes of the paper's half-slices of 240 x 120 of four sequences, 228 patients to train (four fifths of
+    those of each grade) and 500 epochs, 300,000 steps (`paper.yaml`)."""
+    patients = scores.loc[scores["metric"] == "patients", "value"].min()
+    counts = [(int(patients), 228, "training patients")] if patients > 0 else []
+    counts += [(2, 4, "sequences")] if data == "brats2015-2seq" else []
+    return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240), counts=counts)
 
 
 def notebooks(config):

@@ -77,9 +77,10 @@ def identity(config, run):
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
-def scale(config):
-    """How far a config goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
-    return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32))
+def scale(config, data, scores):
+    """How far it goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
+    images = (config.pairs[0], 59500, "images")
+    return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32), counts=[images])
 
 
 def notebooks(config):
