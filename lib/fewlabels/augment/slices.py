@@ -1,6 +1,7 @@
 """Random transforms of batches of brain half-slices (Vorontsov et al. 2019, Appendix A). Draws are torch's."""
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -8,6 +9,10 @@ from torch import Tensor
 from fewlabels.warps import affine_field, control_to_dense, random_control, warp
 
 
+@overload
+def slice_augment(x: Tensor, masks: None = ..., sd: float | None = ..., order: int = ...) -> Tensor: ...
+@overload
+def slice_augment(x: Tensor, masks: Tensor, sd: float | None = ..., order: int = ...) -> tuple[Tensor, Tensor]: ...
 def slice_augment(
     x: Tensor, masks: Tensor | None = None, sd: float | None = None, order: int = 1
 ) -> Tensor | tuple[Tensor, Tensor]:

@@ -67,7 +67,8 @@ def pairs(device: str, quick: bool, queued: tuple[int, int]) -> list[Pair]:
         method = mnist.network(
             config.model_copy(update={"precision": precision}), mnist.Run(row, "48-simple", 0), device
         )
-        method = kind(method.G, method.D, method.optimisers, method.weights, method.variant, method.bf16)
+        assert isinstance(method, Translation)
+        method = kind(method.G, dict(method.D.items()), method.optimisers, method.weights, method.variant, method.bf16)
         return lambda: (method.training_step(batch)["loss_rec"],)
 
     def make(ours: dict[str, Any], peer: dict[str, Any]) -> Made:

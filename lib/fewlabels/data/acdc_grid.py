@@ -6,13 +6,13 @@ from scipy.sparse import csr_array
 from fewlabels.data.phantoms.heart import GRID
 
 
-def extent_of(n, scale):
+def extent_of(n: int, scale: float) -> tuple[int, int]:
     """How many pixels `n` native ones become at 1.36719 mm, and which of them is the first of the 224."""
     extent = max(1, round(n * scale))
     return extent, (extent - GRID) // 2 if extent > GRID else -((GRID - extent) // 2)
 
 
-def areas(size, field=GRID):
+def areas(size: int, field: int = GRID) -> csr_array:
     """How much of each pixel of the 224-grid lies in each of the `size` that its middle `field` is divided into.
 
     Sparse `(size, 224)`, rows sum to field / size.
@@ -22,7 +22,7 @@ def areas(size, field=GRID):
     return csr_array(np.clip(shared, 0, None))
 
 
-def linear(n, scale):
+def linear(n: int, scale: float) -> csr_array:
     """What each pixel of the 224-grid takes of `n` native ones by linear interpolation, `(224, n)`; sparse.
 
     Where interpolation reaches beyond the first or last native pixel it finds zeros, as in scikit-image's `constant`.
@@ -35,7 +35,7 @@ def linear(n, scale):
     return csr_array(weights)  # sparse: the same bits on any BLAS
 
 
-def nearest(n, scale):
+def nearest(n: int, scale: float) -> np.ndarray:
     """Which native pixel holds the centre of each of the 224-grid's, int `(224,)`; -1: none of the `n`."""
     extent, first = extent_of(n, scale)
     index = np.floor((np.arange(GRID) + 0.5 + first) * n / extent).astype(int)

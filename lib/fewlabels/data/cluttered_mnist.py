@@ -15,15 +15,17 @@ The paper says that overlaps are "dithered"; the released code does not. `dither
 import hashlib
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fewlabels.data import prepared
-from fewlabels.data.cohort import Split
+from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.domains import Domains
 from fewlabels.data.mnist import SIDE, check, digits, download, load, prepare
 from fewlabels.errors import BadInput
@@ -41,7 +43,7 @@ CHUNK = 256  # images at once; does not change their bytes
 VERSION = 1  # to be raised with every change of the bytes that `generate` returns
 
 
-def splits(cohort, share=0.01, validation=500, seed=0):
+def splits(cohort: Cohort, share: float = 0.01, validation: int = 500, seed: int = 0) -> Split:
     """Who is a source of what: a pure function of its arguments and of the cohort's ids and labels.
 
     Ids that begin with `train/` are permuted by `numpy.random.RandomState(seed)`, as in the released code; the last
@@ -72,7 +74,10 @@ def splits(cohort, share=0.01, validation=500, seed=0):
     return Split(tuple(targets[:wanted]), rest, tuple(names[-validation:]), test)
 
 
-def generate(cohort, split, task, pairs=None, seed=0, dither=False, clutter="all"):
+def generate(
+    cohort: Cohort, split: Split, task: str, pairs: Sequence[int] | None = None, seed: int = 0, dither: bool = False,
+    clutter: str = "all",
+) -> dict[str, Domains]:  # fmt: skip
     """The parts "validation", "test" and "train", in this order, each a `Domains`; a pure function of its arguments.
 
     cohort    the digits, images `(n, 1, 28, 28)` in [0, 1], and their classes
@@ -113,15 +118,20 @@ def generate(cohort, split, task, pairs=None, seed=0, dither=False, clutter="all
     for number, part in enumerate(PARTS):
         index = cohort.index(sources[part])
         entropy = (seed, list(TASKS).index(task), number)  # a part's own: the others' numbers do not matter
-        chosen, arrays = _draw(cohort.images[index, 0].numpy(), numbers[part], *TASKS[task], entropy, dither)
+        chosen, (presence, absence, masks) = _draw(
+            cohort.images[index, 0].numpy(), numbers[part], *TASKS[task], entropy, dither
+        )
         known = set(split.labelled) if part == "train" else set(sources[part])
         labelled = [i for i, source in enumerate(chosen.tolist()) if sources[part][source] in known]
         labelled = torch.tensor(labelled, dtype=torch.long)
-        parts[part] = Domains(*map(torch.from_numpy, arrays), labelled, cohort.labels[index[torch.from_numpy(chosen)]])
+        images = torch.from_numpy(presence), torch.from_numpy(absence), torch.from_numpy(masks)
+        parts[part] = Domains(*images, labelled, cohort.labels[index[torch.from_numpy(chosen)]])
     return parts
 
 
-def without_digits(cohort, split, task, n, seed=0, dither=False):
+def without_digits(
+    cohort: Cohort, split: Split, task: str, n: int, seed: int = 0, dither: bool = False
+) -> torch.Tensor:
     """The first `n` images of presence of the test part of `generate`, without their digits: what is left if all of a
     digit is taken away, float32 `(n, 1, S, S)`. Where clutter covers a digit both are the same."""
     sources = cohort.images[cohort.index(split.test), 0].numpy()
@@ -130,7 +140,7 @@ def without_digits(cohort, split, task, n, seed=0, dither=False):
     return torch.from_numpy(left)
 
 
-def cached(folder, cohort, split, task, **options):
+def cached(folder: Path | str, cohort: Cohort, split: Split, task: str, **options: Any) -> dict[str, Domains]:
     """As `generate`, kept in `folder`: made once, then read. The paper's 48 x 48 tasks take 1.5 GB each, 128 takes 10.
 
     The file's name holds a fingerprint of all that decides the bytes. One that is damaged, truncated or another's is
@@ -156,7 +166,7 @@ def cached(folder, cohort, split, task, **options):
     return parts
 
 
-def _restore(path, fingerprint):
+def _restore(path: Path, fingerprint: str) -> dict[str, Domains]:
     """The parts that `cached` wrote to `path`; raises `BadInput` if there are none or they are not to be trusted."""
     expected = f"generated images of fingerprint {fingerprint}"
     with prepared.reading(path, expected), np.load(path, allow_pickle=False) as file:
@@ -171,7 +181,9 @@ def _restore(path, fingerprint):
 # ---- images ----
 
 
-def _draw(sources, n, side, pieces, entropy, dither, digits=True):
+def _draw(
+    sources: np.ndarray, n: int, side: int, pieces: int, entropy: Sequence[int], dither: bool, digits: bool = True
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """`n` images of each domain from `sources`, float32 `(m, 28, 28)`.
 
     Returns which of the sources the digits are, int64 `(n,)`, and presence and absence, float32 `(n, 1, side, side)`,
@@ -199,7 +211,7 @@ def _draw(sources, n, side, pieces, entropy, dither, digits=True):
     return chosen, (presence, absence, masks)
 
 
-def paste(canvas, masks, digits, corners):
+def paste(canvas: np.ndarray, masks: np.ndarray, digits: np.ndarray, corners: np.ndarray) -> None:
     """Puts one digit into each image and its mask, in place.
 
     canvas float32 and masks bool `(n, S, S)`, digits float32 `(n, 28, 28)`, corners int64 `(n, 2)`: row, column
@@ -210,7 +222,7 @@ def paste(canvas, masks, digits, corners):
         windows[at] = np.where(digits > 0, values, windows[at])
 
 
-def scatter(canvas, sources, pieces, flips=None):
+def scatter(canvas: np.ndarray, sources: np.ndarray, pieces: np.ndarray, flips: np.ndarray | None = None) -> None:
     """Puts pieces of clutter onto images, one after the other, in place.
 
     canvas    float32 `(n, S, S)`

@@ -31,7 +31,7 @@ def folders() -> list[Path]:
             raise BadInput(f"FEWLABELS_PAPERS: {place}", "a folder that holds a folder a paper", "none")
     places = [HERE, *(place.absolute() for place in named)]
     papers.__path__[:] = map(str, places)
-    found = {}
+    found: dict[str, Path] = {}
     for folder in (folder for place in places for folder in sorted(place.iterdir()) if _is_paper(folder)):
         if other := found.get(folder.name):
             raise BadInput(folder, "a name of its own", f"that of {other}")
@@ -44,7 +44,7 @@ def modules() -> dict[str, Path]:
 
     Raises BadInput for a paper without one of its parts or without an experiment, and for a NAME that is given twice.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for folder in folders():
         modules = {file: NAME.search(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.py"))}
         here = {file: match[1] for file, match in modules.items() if match}
@@ -81,14 +81,14 @@ def summaries() -> dict[str, str]:
     return {name: (_docstring(file) or "").split("\n")[0] for name, file in modules().items()}
 
 
-def _docstring(file):
+def _docstring(file: Path) -> str | None:
     try:
         return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     except SyntaxError as error:
         raise BadInput(file, "a module that can be imported", f"SyntaxError: {error}") from None
 
 
-def _is_paper(folder):
+def _is_paper(folder: Path) -> bool:
     if not folder.is_dir() or not folder.name.isidentifier() or folder.name.startswith("_"):
         return False
     return any((folder / part).exists() for part in PARTS) or any(folder.glob("*.py"))

@@ -9,7 +9,7 @@ KEPT = {TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**26, MMAP_MAX: 0}
 DEFAULT = {TRIM_THRESHOLD: 2**17, TOP_PAD: 2**17, MMAP_MAX: 2**16}
 
 
-def keep(options=KEPT):
+def keep(options: dict[int, int] = KEPT) -> None:
     """Memory that is freed stays with the process. Does nothing where the C library is not glibc.
 
     By default glibc maps a large block singly and gives it back as soon as it is freed; the system zeroes it anew, page

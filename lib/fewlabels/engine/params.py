@@ -2,23 +2,26 @@
 
 import math
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fewlabels.engine import experiments
+from fewlabels.engine.protocols import Experiment
 from fewlabels.errors import BadInput
 
+Checked = TypeVar("Checked", bound=BaseModel)
 Count = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def experiment_of(path):
+def experiment_of(path: Path | str) -> Experiment:
     """The experiment that a parameter file is for, by its folder: `params/jsrt/quick.yaml` -> the one named "jsrt"."""
     name, known = Path(path).absolute().parent.name, experiments.modules()
     if name not in known:
@@ -26,7 +29,7 @@ def experiment_of(path):
     return experiments.load(known[name])
 
 
-def read(path):
+def read(path: Path | str) -> dict[str, Any]:
     """The values of a parameter file as a dict. Raises BadInput."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -44,7 +47,7 @@ def read(path):
     return values
 
 
-def check(Config, values, where):
+def check(Config: type[Checked], values: dict[str, Any], where: object) -> Checked:
     """`values` as a Config. Raises BadInput naming the first key that is unknown, missing or of the wrong type, or
     whose number is not finite."""
     try:
@@ -70,9 +73,9 @@ def check(Config, values, where):
     return config
 
 
-def _each_key_once(node, path):
+def _each_key_once(node: yaml.Node | None, path: Path | str) -> None:
     """Raises BadInput for a key that stands twice, of which PyYAML keeps the last."""
-    lines = {}
+    lines: dict[str, int] = {}
     for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
         name, line = str(key.value), key.start_mark.line + 1
         if name in lines:
@@ -80,7 +83,7 @@ def _each_key_once(node, path):
         lines[name] = line
 
 
-def _numbers(value):
+def _numbers(value: Any) -> Iterator[float]:
     """The floating-point numbers in a value, or in the lists in it."""
     if isinstance(value, float):
         yield value
@@ -89,16 +92,16 @@ def _numbers(value):
             yield from _numbers(each)
 
 
-def load(path):
+def load(path: Path | str) -> tuple[Experiment, Any]:
     """The experiment's module and the Config of a parameter file, whose profile is the file's name."""
     experiment = experiment_of(path)
-    config = check(experiment.Config, read(path), path)
+    config: Any = check(experiment.Config, read(path), path)
     if config.profile != Path(path).stem:
         raise BadInput(f"{path}: profile", f"the file's name, {Path(path).stem!r}", repr(config.profile))
     return experiment, config
 
 
-def identity(config, run, lists):
+def identity(config: BaseModel, run: Any, lists: Collection[str]) -> dict[str, Any]:
     """All that decides the numbers of one run: the config but for its profile and the `lists` that span the grid, and
     the run's place in the grid.
 
@@ -110,13 +113,13 @@ def identity(config, run, lists):
     return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]} | place(run)
 
 
-def place(run):
+def place(run: Any) -> dict[str, Any]:
     """A run's fields but for those at the default of Run, for the same reason."""
     defaults = {field.name: field.default for field in fields(run)}  # MISSING equals nothing
     return {key: value for key, value in vars(run).items() if value != defaults[key]}
 
 
-def check_grid(config, lists, may_be_empty=()):
+def check_grid(config: BaseModel, lists: Collection[str], may_be_empty: Collection[str] = ()) -> None:
     """ValueError if one of a config's lists that span its grid has a value twice, or none where it must have one."""
     for key in lists:
         values = getattr(config, key)

@@ -7,6 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,18 +20,18 @@ PACKAGES = (
 CODE = ("lib", "params", "notebooks/*.py", "requirements.lock")  # a change in these makes a result "dirty"
 
 
-def now():
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def code():
+def code() -> dict[str, Any]:
     """The commit, the git trees of lib/ and params/, and whether anything that computes was changed since.
 
     A changed lib/ has a digest of its changes behind its tree. All None outside a checkout (an installed package, an
     unpacked archive).
     """
 
-    def git(*arguments):
+    def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(CHECKOUT), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
@@ -47,7 +48,7 @@ def code():
     }
 
 
-def machine(device):
+def machine(device: torch.device | str) -> dict[str, Any]:
     """Versions, device, threads and what of it is deterministic. Nothing that names the host or its user."""
     device = torch.device(device)
     facts = {
@@ -67,7 +68,7 @@ def machine(device):
     return facts
 
 
-def union(records):
+def union(records: list[dict[str, Any]]) -> dict[str, Any]:
     """One record for many runs: first start, last end, of the rest the value, or a list of those that differ."""
     ends = {"start": min(r["start"] for r in records), "end": max(r["end"] for r in records)}
     merged = {}
@@ -78,14 +79,14 @@ def union(records):
     return merged | ends
 
 
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def _processor():
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -93,7 +94,7 @@ def _processor():
         return platform.processor() or platform.machine()
 
 
-def _driver():
+def _driver() -> str | None:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return (

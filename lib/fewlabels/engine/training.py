@@ -4,16 +4,19 @@ import copy
 import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
-from fewlabels.engine.protocols import Method
+from fewlabels.engine.protocols import Method, Trained
 from fewlabels.files import locked, whole
 from fewlabels.precision import Precision, set_precision
+from fewlabels.types import History, Report, Stop
 
 
 class Diverged(RuntimeError):
@@ -30,7 +33,7 @@ class Shuffled:
     pool  indices `(n,)`, or n for 0..n-1
     """
 
-    def __init__(self, pool: torch.Tensor | int, size: int):
+    def __init__(self, pool: torch.Tensor | int, size: int) -> None:
         self.pool = torch.arange(pool) if isinstance(pool, int) else pool
         self.size, self.queue = size, torch.empty(0, dtype=torch.long)
 
@@ -40,10 +43,10 @@ class Shuffled:
         batch, self.queue = self.queue[: self.size], self.queue[self.size :]
         return self.pool[batch]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"queue": self.queue}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.queue = state["queue"]
 
 
@@ -54,44 +57,44 @@ class Batches:
     nothing else that moves but torch's RNG, so that training goes on exactly from a checkpoint.
     """
 
-    def __init__(self, make: Callable[..., dict], *samplers):
+    def __init__(self, make: Callable[..., dict[str, Tensor]], *samplers: Any) -> None:
         self.make, self.samplers = make, samplers
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> dict:
+    def __next__(self) -> dict[str, Tensor]:
         return self.make(*[next(sampler) for sampler in self.samplers])
 
-    def state_dict(self):
+    def state_dict(self) -> list[dict[str, Any]]:
         return [sampler.state_dict() for sampler in self.samplers]
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for sampler, position in zip(self.samplers, state, strict=True):
             sampler.load_state_dict(position)
 
 
-def seed_of(*parts):
+def seed_of(*parts: object) -> int:
     """A seed for what `parts` name, the same wherever it is asked for and unlike that of any other parts."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4])
 
 
 @contextmanager
-def seeded(device, *parts):
+def seeded(device: torch.device | str, *parts: object) -> Iterator[None]:
     """Torch's random numbers from the seed of `parts`; afterwards they go on as if nothing had been drawn."""
     with torch.random.fork_rng([device] if torch.device(device).type == "cuda" else []):
         torch.manual_seed(seed_of(*parts))
         yield
 
 
-def cosine(optimiser, steps):
+def cosine(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.Optimizer:
     """The learning rates of an optimiser of Adam's kind fall along half a cosine to 0 at its step `steps`.
 
     Where it is, is read from the optimiser's own state, which a checkpoint holds. Returns the optimiser.
     """
     rates = [group["lr"] for group in optimiser.param_groups]
 
-    def after(optimiser, *_):
+    def after(optimiser: torch.optim.Optimizer, *_: Any) -> None:
         done = int(next(iter(optimiser.state.values()))["step"])
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * (1 + math.cos(math.pi * done / steps)) / 2
@@ -112,13 +115,14 @@ class Stages:
     """
 
     folder: Path
-    report: Callable | None = None
-    stop: Callable[[], bool] | None = None
+    report: Report | None = None
+    stop: Stop | None = None
     precision: Precision = "fp32"
 
     def __call__(
-        self, name: str, build: Callable[[], Method], batches, validate=None, *, seed: int, steps: int, **options
-    ):
+        self, name: str, build: Callable[[], Trained], batches: Batches,
+        validate: Callable[[Trained], dict[str, float]] | None = None, *, seed: int, steps: int, **options: Any,
+    ) -> tuple[Trained, History]:  # fmt: skip
         """The method that `build()` makes with torch's RNG at `seed`, trained by `fit`; and the history.
 
         validate  method -> as of `fit`
@@ -127,28 +131,20 @@ class Stages:
         torch.manual_seed(seed)
         method = build()
         set_precision(method.network, self.precision)
-        report = self.report and (lambda step, entry: self.report(name, step, steps, entry))
+        report = self.report
+        told = (lambda step, entry: report(name, step, steps, entry)) if report else None
         history = fit(
             method, batches, (lambda: validate(method)) if validate else dict,
-            steps=steps, seed=seed, folder=self.folder / name, report=report, stop=self.stop, **options,
+            steps=steps, seed=seed, folder=self.folder / name, report=told, stop=self.stop, **options,
         )  # fmt: skip
         return method, history
 
 
 def fit(
-    method: Method,
-    batches: Batches,
-    validate: Callable[[], dict],
-    *,
-    steps: int,
-    every: int,
-    folder: Path,
-    seed: int,
-    keep: str = "best",
-    patience: int = 0,
-    report: Callable | None = None,
-    stop: Callable[[], bool] | None = None,
-) -> list[dict]:
+    method: Method, batches: Batches, validate: Callable[[], dict[str, float]], *, steps: int, every: int, folder: Path,
+    seed: int, keep: str = "best", patience: int = 0, report: Callable[[int, dict[str, Any]], Any] | None = None,
+    stop: Stop | None = None,
+) -> History:  # fmt: skip
     """Train `method` and leave it with the network that was best on validation, or the last; returns the history.
 
     batches     `next(batches)` is what `method.training_step` takes; its position is part of the saved state
@@ -168,7 +164,10 @@ def fit(
         return _fit(method, batches, validate, steps, every, folder, seed, keep, patience, report, stop)
 
 
-def _fit(method, batches, validate, steps, every, folder, seed, keep, patience, report, stop):
+def _fit(
+    method: Method, batches: Batches, validate: Callable[[], dict[str, float]], steps: int, every: int, folder: Path,
+    seed: int, keep: str, patience: int, report: Callable[[int, dict[str, Any]], Any] | None, stop: Stop | None,
+) -> History:  # fmt: skip
     last, done = folder / "last.pt", folder / "network.pt"
     if (state := _load(done)) is not None:
         method.network.load_state_dict(state["network"])
@@ -189,7 +188,7 @@ def _fit(method, batches, validate, steps, every, folder, seed, keep, patience, 
     step = history[-1]["step"] if history else 0
     while step < steps and not (patience and step - best_step >= patience):
         interval = min(every, steps - step)
-        sums = {}
+        sums: dict[str, Any] = {}  # tensors: a number would wait for the device
         for _ in range(interval):
             for name, value in method.training_step(next(batches)).items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -219,13 +218,14 @@ def _fit(method, batches, validate, steps, every, folder, seed, keep, patience, 
             raise Stopped(f"stopped after step {step} of {steps}")
 
     if keep == "best":
+        assert best is not None
         method.network.load_state_dict(best)
     _save(done, {"network": method.network.state_dict(), "history": history})
     last.unlink(missing_ok=True)
     return history
 
 
-def _save(path, state):
+def _save(path: Path, state: dict[str, Any]) -> None:
     """Written by Python: a full disk is then an OSError. torch's own writer has a RuntimeError that names no disk."""
     packed = io.BytesIO()
     torch.save(state, packed)
@@ -233,7 +233,7 @@ def _save(path, state):
         temporary.write_bytes(packed.getbuffer())
 
 
-def _load(path):
+def _load(path: Path) -> dict[str, Any] | None:
     """A saved state, or None where there is none. A damaged one counts as none and is moved aside."""
     if not path.exists():
         return None

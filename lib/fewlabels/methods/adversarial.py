@@ -18,17 +18,27 @@ augmented and real images in one batch of its norms: apart, a change that all au
 by the norms before D sees it.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewlabels.methods.resumable import Resumable, predict
-from fewlabels.models.generators import AugmentationGenerator
 from fewlabels.types import Batch, Losses, MoveTargets, TaskLoss
 from fewlabels.warps import warp
+
+
+class Generator(Protocol):
+    """What a module that makes transformations has (`models.generators.AugmentationGenerator`)."""
+
+    kind: str  # "affine", "deformation" or "appearance"
+    Z: int  # length of its random vectors
+
+    def __call__(self, x: Tensor, z: Tensor) -> Tensor: ...
+
+    def eval(self) -> Any: ...
 
 
 class Reversed(torch.autograd.Function):
@@ -61,11 +71,11 @@ class RegularisedAdversarial(Resumable):
     """
 
     def __init__(
-        self, T: nn.Module, G: Sequence[AugmentationGenerator], D: nn.Module | None, task_loss: TaskLoss,
-        optimisers: dict[str, torch.optim.Optimizer], move_targets: MoveTargets | None = None, lam: float = 1.0,
+        self, T: nn.Module, G: Sequence[Generator], D: nn.Module | None, task_loss: TaskLoss,
+        optimisers: Mapping[str, torch.optim.Optimizer], move_targets: MoveTargets | None = None, lam: float = 1.0,
         gamma: float = 0.1, saturating: bool = False, regulariser: str = "mean_square",
     ) -> None:  # fmt: skip
-        self.T, self.G, self.D, self.generators = T, nn.ModuleList(G), D, [*G]
+        self.T, self.G, self.D, self.generators = T, nn.ModuleList(G), D, G  # type: ignore[arg-type]  # modules too
         self.network = nn.ModuleDict({"T": T, "G": self.G} | ({"D": D} if D is not None else {}))
         self.task_loss, self.optimisers, self.move_targets = task_loss, optimisers, move_targets
         self.lam, self.gamma, self.saturating = lam, gamma, saturating
@@ -74,7 +84,7 @@ class RegularisedAdversarial(Resumable):
             raise ValueError(f"regulariser: expected one of {', '.join(sizes)}, found {regulariser!r}")
         self.size_of = sizes[regulariser]
 
-    def augment(self, G: AugmentationGenerator, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def augment(self, G: Generator, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_hat = G(z, x) (+) x, its targets, R(G(z, x)) of Eq. 3, and G(z, x) itself."""
         g = G(x, torch.randn(len(x), G.Z, device=x.device))
         if G.kind == "appearance":

@@ -38,7 +38,7 @@ class _Trained(Resumable):
 
     G: Translator | Autoencoder
     network: nn.ModuleDict
-    optimisers: dict[str, torch.optim.Optimizer]
+    optimisers: Mapping[str, torch.optim.Optimizer]
     bf16: bool
 
     def segment(self, x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Translation(_Trained):
     G: Translator
 
     def __init__(
-        self, G: Translator, D: Mapping[str, nn.Module], optimisers: dict[str, torch.optim.Optimizer],
+        self, G: Translator, D: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Optimizer],
         weights: Mapping[str, float] = LAMBDA, variant: str = "released", bf16: bool = False,
     ) -> None:  # fmt: skip
         if variant not in VARIANTS:
@@ -184,7 +184,7 @@ class Autoencoding(_Trained):
     def __init__(
         self,
         G: Autoencoder,
-        optimisers: dict[str, torch.optim.Optimizer],
+        optimisers: Mapping[str, torch.optim.Optimizer],
         weights: Mapping[str, float] | None = None,
         bf16: bool = False,
     ) -> None:

@@ -1,11 +1,14 @@
 """How segmentations are scored. Hard labels, one value per subject and structure; means are taken by the reader."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 
-def iou(prediction, truth, classes):
+def iou(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
     """Intersection over union of each class but the background, in points (0-100).
 
     int64 label maps `(N, *size)` twice -> `(N, classes - 1)`.
@@ -20,7 +23,7 @@ def iou(prediction, truth, classes):
     return 100 * torch.stack(scores, dim=1)
 
 
-def dice(prediction, truth, classes):
+def dice(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> list[float]:
     """Dice coefficient of each class but the background, 0 to 1, over all pixels of a subject together.
 
     int64 label maps of one subject, of any equal shape -> `(classes - 1,)`. A class in neither map scores 1, in one of
@@ -35,7 +38,7 @@ def dice(prediction, truth, classes):
     return scores
 
 
-def dice_global(p, y, threshold=None, smooth=1.0):
+def dice_global(p: torch.Tensor, y: torch.Tensor, threshold: float | None = None, smooth: float = 1.0) -> float:
     """Dice of probabilities against masks of any equal shape, all images counted together; 0 to 1.
 
     Not thresholded by default: (2 sum p y + smooth) / (sum p + sum y + smooth), as the released code of Vorontsov et
@@ -48,7 +51,7 @@ def dice_global(p, y, threshold=None, smooth=1.0):
     return float((2 * (p * y).sum() + smooth) / (p.sum() + y.sum() + smooth))
 
 
-def contour_distance(prediction, truth, spacing_mm):
+def contour_distance(prediction: ArrayLike, truth: ArrayLike, spacing_mm: Sequence[float]) -> float:
     """Mean absolute contour distance of two masks in mm: `(*size)`, 0 is outside; spacing along each axis.
 
     A contour is the pixels of a mask with a 4-neighbour (6 in 3-D) outside it, the outside of the image included. The
@@ -63,7 +66,7 @@ def contour_distance(prediction, truth, spacing_mm):
     return (to_truth[contours[0]].mean() + to_prediction[contours[1]].mean()) / 2
 
 
-def largest_components(labels, through=None):
+def largest_components(labels: ArrayLike, through: Mapping[int, Sequence[int]] | None = None) -> np.ndarray:
     """Each structure's largest connected component, its holes filled with it; the rest becomes background.
 
     labels   integer array `(*size)`, 0 is background
@@ -83,6 +86,6 @@ def largest_components(labels, through=None):
     return out
 
 
-def _alike(prediction, truth):
+def _alike(prediction: torch.Tensor, truth: torch.Tensor) -> None:
     if prediction.shape != truth.shape:
         raise ValueError(f"scores: expected maps of one shape, {tuple(prediction.shape)}, found {tuple(truth.shape)}")

@@ -1,13 +1,21 @@
 """A prediction for a whole volume out of predictions for windows of it."""
 
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
 @torch.no_grad()
-def sliding_window(predict, volume, window, stride, batch_size=4):
+def sliding_window(
+    predict: Callable[[Tensor], Tensor],
+    volume: Tensor,
+    window: Sequence[int],
+    stride: Sequence[int],
+    batch_size: int = 4,
+) -> Tensor:
     """Volume `(C, Z, Y, X)`, floats -> class probabilities `(classes, Z, Y, X)`, on its device, without gradient.
 
     predict  batch `(B, C, *window)` -> probabilities `(B, classes, *window)`, B at most `batch_size`
@@ -41,4 +49,5 @@ def sliding_window(predict, volume, window, stride, batch_size=4):
         for w, p in zip(here, probabilities):
             count[w] += 1
             mean[w] += (p - mean[w]) / count[w]  # exact where all windows agree, which a sum divided in the end is not
+    assert mean is not None
     return mean[(slice(None), *map(slice, size))]

@@ -13,6 +13,7 @@ ventricles, and grey matter under a coil's bright side are as bright as some les
 """
 
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ TISSUES = {  # relative signal in each sequence
 }
 
 
-def brain(n=24, seed=0, size=(SIDE, SIDE // 2)):
+def brain(n: int = 24, seed: int = 0, size: tuple[int, int] = (SIDE, SIDE // 2)) -> Cohort:
     """Half-slices of `n` patients, in form as `brats.load` has them: of 12 slices each, those that its rules keep.
 
     size   of a half-slice in pixels, rows twice the columns; the field of view is always 240 x 120 mm
@@ -87,7 +88,7 @@ class Frame(NamedTuple):
     x: np.ndarray
 
 
-def _patient(rng, grade, side):
+def _patient(rng: np.random.Generator, grade: str, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image float32 `(4, Z, side, side)`, where the brain is and where a lesion is, bool `(Z, side, side)`."""
     pixel = SIDE / side
     at = (np.arange(side) - (side - 1) / 2) * pixel
@@ -104,7 +105,7 @@ def _patient(rng, grade, side):
     image[:] = tissue["white"][:, None, None, None]
     blur = math.hypot(pixel, rng.uniform(0.6, 1.2))  # partial volume, and the scanner's
 
-    def paint(depth, name, amount=1.0, soft=0.0):
+    def paint(depth: np.ndarray, name: str, amount: float | np.ndarray = 1.0, soft: float = 0.0) -> None:
         cover = np.clip(0.5 + depth / math.hypot(blur, soft), 0, 1) * amount
         for channel, value in zip(image, tissue[name]):
             channel += cover * (value - channel)
@@ -126,10 +127,10 @@ def _patient(rng, grade, side):
     return standardised(image, image[:, inside].mean(), image[:, inside].std()), inside, (lesion > 0) & inside
 
 
-def _frame(rng, axes, smooth):
+def _frame(rng: np.random.Generator, axes: Sequence[np.ndarray], smooth: np.ndarray) -> tuple[Frame, Frame]:
     """The patient's frame with a smooth deformation, so that no outline is an ellipse, and without: pose and size."""
     place = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-    place += np.float32(15 * np.eye(3)[0] - rng.normal(0, (1, 3, 2)))[:, None, None, None]
+    place += (15 * np.eye(3)[0] - rng.normal(0, (1, 3, 2))).astype(np.float32)[:, None, None, None]
     turn = np.eye(3)
     for (i, j), degrees in zip(((0, 1), (0, 2), (1, 2)), rng.normal(0, (3, 1.5, 2.5))):  # pitch, roll, yaw
         c, s, step = math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), np.eye(3)
@@ -140,14 +141,14 @@ def _frame(rng, axes, smooth):
     return Frame(*(place + 1.3 * smooth[:3])), Frame(*place)
 
 
-def _skull(rng, f, rough):
+def _skull(rng: np.random.Generator, f: Frame, rough: np.ndarray) -> np.ndarray:
     """Depth inside the brain as it is after the skull is taken off: an egg, narrow in front."""
     width = 66 * (1 + rng.uniform(0.05, 0.11) * np.clip(f.y / 82, -1, 1) - 0.03 * np.clip(f.y / 82, -1, 1) ** 2)
     radius = (np.abs(f.x / width) ** 2.2 + np.abs(f.y / 82) ** 2.2 + np.abs(f.z / 70) ** 2.6) ** (1 / 2.4)
     return 66 * (1 - radius) + 0.8 * rough
 
 
-def _pia(rng, f, skull):
+def _pia(rng: np.random.Generator, f: Frame, skull: np.ndarray) -> np.ndarray:
     """Distance to the brain's surface, folded as it is: down the sulci, the fissure between the hemispheres and the
     Sylvian ones."""
     radius = np.sqrt(f.x**2 + f.y**2 + f.z**2) + 1
@@ -169,7 +170,7 @@ def _pia(rng, f, skull):
     return pia
 
 
-def _inner(rng, paint, f, smooth):
+def _inner(rng: np.random.Generator, paint: Callable[..., None], f: Frame, smooth: dict[int, np.ndarray]) -> np.ndarray:
     """Nuclei, caps, ventricles with their choroid plexus, spots. Returns the depth inside the ventricles."""
     age, ventricles, choroid, caps = rng.uniform(0, 1), np.full_like(f.x, -99), [], 0
     wide, horn, rough = 0.9 + 0.6 * age, 0.2 + 1.2 * age, 0.6 * smooth[16][3]
@@ -218,7 +219,7 @@ class Lesion(NamedTuple):
     low: bool
 
 
-def _lesions(rng, grade):
+def _lesions(rng: np.random.Generator, grade: str) -> list[Lesion]:
     """One, in three patients of ten two, the second one smaller and mostly in the same hemisphere."""
     side, low, found = rng.choice([-1, 1]), grade == "LGG", []
     for i in range(1 + (rng.random() < 0.3)):
@@ -231,7 +232,7 @@ def _lesions(rng, grade):
     return found
 
 
-def _displaced(frame, place, lesions):
+def _displaced(frame: Frame, place: Frame, lesions: Sequence[Lesion]) -> Frame:
     """The frame in which healthy anatomy is painted: what a core has pushed aside is found nearer to its centre."""
     shift = [0, 0, 0]
     for lesion in lesions:
@@ -243,7 +244,10 @@ def _displaced(frame, place, lesions):
     return Frame(*(axis + s for axis, s in zip(frame, shift)))
 
 
-def _paint_lesions(rng, paint, f, lesions, below_cortex, ventricles, rough, fine):
+def _paint_lesions(
+    rng: np.random.Generator, paint: Callable[..., None], f: Frame, lesions: Sequence[Lesion], below_cortex: np.ndarray,
+    ventricles: np.ndarray, rough: np.ndarray, fine: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Oedema, which spreads in white matter, and cores: a rim that takes up contrast agent around necrosis, or solid.
     Returns the depth inside any of it."""
     whole = np.full_like(f.x, -99)
@@ -271,7 +275,7 @@ def _paint_lesions(rng, paint, f, lesions, below_cortex, ventricles, rough, fine
 # ---- shapes ----
 
 
-def _smooth(rng, axes, knots, n):
+def _smooth(rng: np.random.Generator, axes: Sequence[np.ndarray], knots: int, n: int) -> np.ndarray:
     """`n` smooth fields of about unit variance, `(n, Z, H, W)`: splines through `knots` draws along the longer axes."""
     field = rng.standard_normal((n, max(3, knots // 2), knots, knots)).astype(np.float32)
     for axis, (at, extent) in enumerate(zip(axes, (35, SIDE / 2, SIDE / 2)), start=1):
@@ -280,7 +284,7 @@ def _smooth(rng, axes, knots, n):
     return field / 0.75
 
 
-def _ball(f, centre, radii):
+def _ball(f: Frame, centre: Sequence[float] | np.ndarray, radii: Sequence[float] | np.ndarray) -> np.ndarray:
     """Depth inside an ellipsoid; exact on its axes only."""
     away = (((axis - c) / r) ** 2 for axis, c, r in zip(f, centre, radii))
     return float(np.mean(radii)) * (1 - np.sqrt(sum(away)))

@@ -11,6 +11,7 @@ last), so that one subject is the same person at every size.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,11 @@ CLASSES = ("background", "heart", "left clavicle", "right clavicle", "left lung"
 SIDES = {"right": -1, "left": 1}  # the sign of `x` on the patient's right and left
 FIELD_MM = 0.175 * 2048  # side of a JSRT film
 SMALLEST = 32  # there, clavicles are a pixel thick
+Trait = Callable[[float, float], float]  # (low, high) -> a draw
 SUPERSAMPLING = 3  # odd, so that a pixel's centre is one of its samples
 
 
-def chest(n=247, seed=0, size=64):
+def chest(n: int = 247, seed: int = 0, size: int = 64) -> Cohort:
     """`n` subjects, in form as `jsrt.load` has them; `i` depends on `seed` and `i` only, its anatomy not on `size`."""
     for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, SMALLEST)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -49,12 +51,12 @@ class Build(NamedTuple):
     turn: float  # obliquity: what lies in front moves this far to the image's right, the spine to its left
 
 
-def _subject(rng, size):
+def _subject(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One image, float32 `(size, size)` in [-1, 1], its labels, int64 `(size, size)`, and lung fields, uint8."""
     samples, build = size * SUPERSAMPLING, _build(rng)
     axis = ((np.arange(samples) + 0.5) / samples).astype(np.float32)
     y, x = _patient_frame(rng, axis, build)
-    common = rng.integers(2**32)  # the two sides of a person differ less than two persons do
+    common = int(rng.integers(2**32))  # the two sides of a person differ less than two persons do
     sides = {name: _side(_traits(common, rng), rng, y, sign * x, sign, build) for name, sign in SIDES.items()}
     heart = _heart(rng, y, x, sides["left"].diaphragm, build)
     displaced = 1 - rng.uniform(0.7, 0.9) * _rounded(heart, 0.05)  # where the heart is, there is less lung
@@ -80,7 +82,7 @@ def _subject(rng, size):
     return np.clip(image, -1, 1).astype(np.float32), labels[centres, centres], lungs[centres, centres]
 
 
-def _build(rng):
+def _build(rng: np.random.Generator) -> Build:
     """A person: wide or narrow, breathing in deeply or not, more or less squarely in front of the film."""
     habitus = rng.standard_normal()  # positive: wide, short and stout
     width = _clip(0.395 + 0.020 * habitus + 0.018 * rng.standard_normal(), 0.31, 0.44)
@@ -89,7 +91,7 @@ def _build(rng):
     return Build(width, height, fat, turn=_clip(0.014 * rng.standard_normal(), -0.03, 0.03))
 
 
-def _patient_frame(rng, axis, build):
+def _patient_frame(rng: np.random.Generator, axis: np.ndarray, build: Build) -> tuple[np.ndarray, np.ndarray]:
     """`(y, x)` of each sample: shift, tilt, and a smooth warp, so that no outline is a textbook curve."""
     row, column = np.meshgrid(axis, axis, indexing="ij")  # from the top left corner of the image
     apices = _clip(rng.uniform(0.07, 0.20), 0.06, 0.96 - build.height)  # the angles stay on the film
@@ -99,7 +101,7 @@ def _patient_frame(rng, axis, build):
     return y + 0.011 * smooth_noise(rng, axis, 6), x + 0.011 * smooth_noise(rng, axis, 6)
 
 
-def _traits(common, rng):
+def _traits(common: int, rng: np.random.Generator) -> Trait:
     """`trait(low, high)`: a draw that both sides of the body share, but for a tenth of its range."""
     shared = np.random.default_rng(common)
     return lambda low, high: shared.uniform(low, high) + 0.1 * (high - low) * rng.standard_normal()
@@ -115,7 +117,7 @@ class Side(NamedTuple):
     air: np.ndarray
 
 
-def _side(trait, rng, y, x, sign, build):
+def _side(trait: Trait, rng: np.random.Generator, y: np.ndarray, x: np.ndarray, sign: int, build: Build) -> Side:
     """All paired structures of one side; `x` is the lateral distance from the midline."""
     medial, lateral = _lung_edges(trait, y, sign, build)
     dome = _diaphragm(trait, rng, x, sign, build)
@@ -136,7 +138,7 @@ def _side(trait, rng, y, x, sign, build):
     return Side(np.where(half, lung, -1), np.where(half, outlined, -1), dome, bone_and_tissue * half, air)
 
 
-def _lung_edges(trait, y, sign, build):
+def _lung_edges(trait: Trait, y: np.ndarray, sign: int, build: Build) -> tuple[np.ndarray, np.ndarray]:
     """Lateral distances of the lung's medial and lateral edge at each height `y`; they meet at the apex."""
     apex, widest = build.width * trait(0.38, 0.50), build.width * trait(0.95, 1.05)
     below = np.clip(y / build.height, 0, 1)
@@ -151,7 +153,7 @@ def _lung_edges(trait, y, sign, build):
     return medial + hilum + arch, lateral
 
 
-def _diaphragm(trait, rng, x, sign, build):
+def _diaphragm(trait: Trait, rng: np.random.Generator, x: np.ndarray, sign: int, build: Build) -> np.ndarray:
     """Height `y` of the dome at each lateral distance: steep to the costophrenic angle, shallow medially."""
     position = x / build.width
     summit, angle, medial = trait(0.40, 0.60), trait(0.08, 0.17), trait(0.02, 0.06)
@@ -161,7 +163,7 @@ def _diaphragm(trait, rng, x, sign, build):
     return build.height - angle + lower_left + lateral_fall + medial_fall
 
 
-def _clavicle(trait, y, x, sign, build):
+def _clavicle(trait: Trait, y: np.ndarray, x: np.ndarray, sign: int, build: Build) -> tuple[np.ndarray, np.ndarray]:
     """The S-shaped bone from sternum, where it is stouter, to shoulder: depth inside it, and its attenuation."""
     medial, lateral = 0.05 + sign * 1.5 * build.turn, build.width * trait(1.15, 1.3)
     along = np.clip((x - medial) / (lateral - medial), 0, 1)
@@ -171,7 +173,7 @@ def _clavicle(trait, y, x, sign, build):
     return half - np.abs(y - centre), trait(0.16, 0.30) * _tube(y - centre, half)
 
 
-def _ribs(trait, y, x, build):
+def _ribs(trait: Trait, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """Posterior arcs that fall laterally, and fainter anterior ones that fall medially to the cartilage."""
     q, pitch = np.clip(x / build.width, 0, 1.1), build.height / trait(7.5, 9.5)
     posterior = y + trait(0.0, 0.08) - trait(0.22, 0.36) * build.width * q**2
@@ -182,7 +184,7 @@ def _ribs(trait, y, x, build):
     return bones * _step(y + 0.01, 0.02) * _step(build.height - y, 0.10)
 
 
-def _scapula(trait, y, x, build):
+def _scapula(trait: Trait, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """The blade's medial border beside, or over, the upper lateral lung, and the head of the humerus."""
     border = build.width * trait(0.86, 1.15) + 0.25 * np.clip(y - 0.22, 0, 1) - 0.15 * np.clip(0.1 - y, 0, 1)
     blade = _step(x - border, 0.012) * _step(y + 0.02, 0.03) * _step(trait(0.28, 0.42) - y, 0.04)
@@ -190,7 +192,7 @@ def _scapula(trait, y, x, build):
     return trait(0.04, 0.12) * blade + trait(0.1, 0.25) * _step(0.06 - joint, 0.02)
 
 
-def _breast(trait, y, x, build):
+def _breast(trait: Trait, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """A soft shadow with a curved lower border, in about half of the subjects."""
     amount, radius = max(trait(-0.18, 0.18), 0), trait(0.12, 0.20)
     down = (y - build.height * trait(0.60, 0.80)) / (1.1 * radius)
@@ -199,7 +201,7 @@ def _breast(trait, y, x, build):
     return amount * _rounded(depth, 0.5)
 
 
-def _vessels(rng, y, x, build, branches=14):
+def _vessels(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, build: Build, branches: int = 14) -> np.ndarray:
     """Arteries and veins that leave the hilum, curved and thinning; in some lungs a nodule."""
     hilum_y, hilum_x = 0.45 * build.height, 0.24 * build.width
     tree = rng.uniform(0.05, 0.15) * bell(np.hypot(y - hilum_y, x - hilum_x), 0.06)
@@ -214,7 +216,7 @@ def _vessels(rng, y, x, build, branches=14):
     return tree + 0.2 * (rng.random() < 0.3) * bell(place, rng.uniform(0.008, 0.02))
 
 
-def _heart(rng, y, x, floor, build):
+def _heart(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, floor: np.ndarray, build: Build) -> np.ndarray:
     """Depth inside the heart: an egg whose apex points down and to the patient's left, on the diaphragm."""
     cardiothoracic = rng.uniform(0.53, 0.62) if rng.random() < 0.15 else rng.uniform(0.36, 0.52)
     half_width = min(cardiothoracic * build.width, 0.36 * build.height)
@@ -228,7 +230,7 @@ def _heart(rng, y, x, floor, build):
     return np.minimum(1.08 * half_width * egg - radius, floor + rng.uniform(0.02, 0.05) - y)
 
 
-def _midline(rng, y, x, build):
+def _midline(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """What overlaps the mediastinum: spine with its discs, great vessels, and the dark windpipe."""
     pitch = build.height / rng.uniform(9, 11)
     discs = 1 - 0.35 * bell((y / pitch % 1 - 0.5) * pitch, 0.008)
@@ -240,7 +242,7 @@ def _midline(rng, y, x, build):
     return spine + vessels - rng.uniform(0.12, 0.3) * windpipe
 
 
-def _soft_tissue(rng, y, x, build):
+def _soft_tissue(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """Neck, shoulders and trunk; more of it below. Air beside the neck and under the arms stays dark."""
     side, chest_wall = np.abs(x), 1.03 * build.width + build.fat
     neck = rng.uniform(0.11, 0.15) + 0.4 * build.fat
@@ -252,7 +254,7 @@ def _soft_tissue(rng, y, x, build):
     return body * (depth + (0.05 + 2 * build.fat) * np.clip(y, 0, 1))
 
 
-def _stomach_bubble(rng, y, x, build):
+def _stomach_bubble(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, build: Build) -> np.ndarray:
     """Air under the left dome of most subjects: dark, round, and no lung."""
     amount = rng.uniform(0.2, 0.5) * (rng.random() < 0.7)
     down = (y - build.height - rng.uniform(-0.03, 0.03)) / rng.uniform(0.025, 0.05)
@@ -260,7 +262,7 @@ def _stomach_bubble(rng, y, x, build):
     return amount * _rounded(1 - np.hypot(down, out), 0.4)
 
 
-def _film(rng, attenuation, axis):
+def _film(rng: np.random.Generator, attenuation: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """The film's S-shaped curve under a varying exposure; tissue bright, as in JSRT once inverted."""
     row, column = axis[:, None] - 0.5, axis[None, :] - 0.5
     exposure = rng.uniform(0.50, 0.95) + rng.normal(0, 0.16) * row + rng.normal(0, 0.16) * column
@@ -268,23 +270,23 @@ def _film(rng, attenuation, axis):
     return rng.uniform(1.7, 1.95) * grey ** rng.uniform(0.8, 1.3) - rng.uniform(0.85, 1.0)
 
 
-def _clip(value, low, high):
+def _clip(value: float, low: float, high: float) -> float:
     """A scalar kept in its range, as a plain float: a NumPy one would turn single precision into double."""
     return float(np.clip(value, low, high))
 
 
-def _step(depth, softness):
+def _step(depth: np.ndarray, softness: float) -> np.ndarray:
     """0 outside, 1 inside, with an edge about `softness` wide."""
     return 0.5 + 0.5 * np.tanh(2 * depth / softness)
 
 
-def _rounded(depth, rim):
+def _rounded(depth: np.ndarray, rim: float) -> np.ndarray:
     """0 outside; inside, the thickness of a body whose rounded rim is `rim` wide: steep, then flat."""
     d = np.clip(depth / rim, 0, 1)
     return np.sqrt(d * (2 - d))
 
 
-def _tube(distance, half):
+def _tube(distance: np.ndarray, half: np.ndarray | float) -> np.ndarray:
     """A hollow bone: its two cortical walls are denser than its middle."""
     d = np.abs(distance) / np.maximum(half, 1e-6)
     return np.where(d < 1, 0.7 + 0.3 * d**4, 0)

@@ -12,6 +12,7 @@ Sizes and Hounsfield units, with their sources, stand in `head_neck_anatomy`.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -34,7 +35,12 @@ LOW, HIGH = -1000, 1500  # what the loader clips HU to
 MIDDLE = -36.0  # `z` of the middle of the volume: that of the organs
 
 
-def head_neck(n=PATIENTS, seed=0, spacing=(5.0, 4.0, 4.0), size=(32, 64, 64)):
+def head_neck(
+    n: int = PATIENTS,
+    seed: int = 0,
+    spacing: Sequence[float] = (5.0, 4.0, 4.0),
+    size: Sequence[int] = (32, 64, 64),
+) -> Cohort:
     """`n` patients, in form as `oar.load` has them, on a grid of `size` (z, y, x) voxels of `spacing` mm; its middle is
     that of the organs, so that the default, 160 x 256 x 256 mm, holds all of them.
 
@@ -47,6 +53,7 @@ def head_neck(n=PATIENTS, seed=0, spacing=(5.0, 4.0, 4.0), size=(32, 64, 64)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise BadInput(f"head-and-neck phantom {name}", f"an integer of at least {least}", repr(value))
     spacing, size = check_grid("head-and-neck phantom", spacing, () if size is None else size)
+    assert size is not None
     train = n - max(1, round(n * TEST / PATIENTS))
     images, labels, present = [], [], torch.ones(n, len(CLASSES), dtype=torch.bool)
     for i in range(n):
@@ -67,7 +74,9 @@ def head_neck(n=PATIENTS, seed=0, spacing=(5.0, 4.0, 4.0), size=(32, 64, 64)):
     return Cohort(images, labels, ids, CLASSES, spacing, ids, meta)
 
 
-def check_grid(where, spacing, size):
+def check_grid(
+    where: str, spacing: Sequence[float], size: Sequence[int] | None
+) -> tuple[tuple[float, ...], tuple[int, ...] | None]:
     """Both as tuples of three, floats and ints; a size may be None. Raises `BadInput` naming `where`."""
     for name, value, kinds in (("spacing", spacing, (int, float, np.number)), ("size", size, (int, np.integer))):
         if name == "size" and value is None:
@@ -80,13 +89,13 @@ def check_grid(where, spacing, size):
     return tuple(map(float, spacing)), None if size is None else tuple(map(int, size))
 
 
-def _patient(rng, spacing, size):
+def _patient(rng: np.random.Generator, spacing: Sequence[float], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """One image, float32 `(Z, Y, X)`, scaled as the loader scales HU, and its labels, uint8 alike."""
     frame, rough = _frame(rng, spacing, size)
     hu = np.full(size, -1000, np.float32)
     soft = math.hypot(np.mean(spacing), rng.uniform(0.8, 1.6))  # partial volume, and the scanner's blur
 
-    def paint(depth, value):
+    def paint(depth: np.ndarray, value: float | np.ndarray) -> None:
         np.add(hu, np.clip(0.5 + depth / soft, 0, 1) * (value - hu), out=hu)
 
     sides = [frame, frame.mirrored()]
@@ -114,7 +123,7 @@ def _patient(rng, spacing, size):
     return ((np.clip(hu, LOW, HIGH) + 100) / 1000).astype(np.float32), labels
 
 
-def _frame(rng, spacing, size):
+def _frame(rng: np.random.Generator, spacing: Sequence[float], size: Sequence[int]) -> tuple[anatomy.Frame, np.ndarray]:
     """The patient's frame: shift, pose, size, and a smooth deformation, so that no outline is a textbook curve; and
     four smooth fields of unit variance, for outlines and textures."""
     axes = [(np.arange(length) - (length - 1) / 2) * mm for length, mm in zip(size, spacing)]
@@ -138,7 +147,7 @@ def _frame(rng, spacing, size):
     return anatomy.Frame(*place), control_to_dense(fine[None], size)[0].numpy()
 
 
-def _artefacts(rng, hu, f):
+def _artefacts(rng: np.random.Generator, hu: np.ndarray, f: anatomy.Frame) -> None:
     """Beam hardening between the petrous bones, streaks from fillings in two of five patients, quantum noise."""
     hu -= rng.uniform(2, 10) * bell(f.z - 3, 6) * bell(f.y - 3, 7) * bell(f.x, 45)
     for _ in range(rng.integers(1, 4) if rng.random() < 0.4 else 0):

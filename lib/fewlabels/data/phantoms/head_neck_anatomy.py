@@ -14,7 +14,8 @@ Sizes and Hounsfield units from the literature; what is not named here is a choi
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -28,11 +29,11 @@ class Frame(NamedTuple):
     y: np.ndarray
     x: np.ndarray
 
-    def mirrored(self):
+    def mirrored(self) -> Self:
         return self._replace(x=-self.x)
 
 
-def mandible(rng, sides):
+def mandible(rng: np.random.Generator, sides: Sequence[Frame]) -> np.ndarray:
     """Depth inside a horseshoe with two rami; teeth are not part of it."""
     wide, long, tall = rng.normal(1, 0.04, 3)
     body = [(-95, -84 * long, 0), (-92, -75 * long, 22 * wide), (-83, -50, 36 * wide), (-68, -20, 46 * wide)]
@@ -49,7 +50,7 @@ def mandible(rng, sides):
     return np.maximum.reduce(depths)
 
 
-def brain(rng, f, sides):
+def brain(rng: np.random.Generator, f: Frame, sides: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depths inside the cavity of the skull, the brain stem, and the cisterns around it and the chiasm."""
     cerebrum = np.minimum(_ball(f, (62, 5, 0), (62, 85, 66)), f.z - 27)
     temporal = [_ball(s, (20, -10, 40), (19, 36, 24)) for s in sides]
@@ -66,7 +67,10 @@ def brain(rng, f, sides):
     return np.maximum.reduce([cerebrum, *temporal, posterior, stem + 4, basal]), stem, cistern
 
 
-def body(rng, paint, f, sides, brain, mandible, rough):
+def body(
+    rng: np.random.Generator, paint: Callable[..., None], f: Frame, sides: Sequence[Frame], brain: np.ndarray,
+    mandible: np.ndarray, rough: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Skin, fat, and the headrest; returns the depth beneath the skin."""
     fat = rng.uniform(0, 7)
     face = _ball(f, (-32, -28, 0), (84, 68 + 0.4 * fat, 64 + 0.5 * fat))
@@ -84,7 +88,10 @@ def body(rng, paint, f, sides, brain, mandible, rough):
     return skin
 
 
-def neck(rng, paint, f, sides, skin, rough):
+def neck(
+    rng: np.random.Generator, paint: Callable[..., None], f: Frame, sides: Sequence[Frame], skin: np.ndarray,
+    rough: np.ndarray,
+) -> None:  # fmt: skip
     """Muscles with fat between them, vessels, the spine, and the airway down to the larynx."""
     muscle = rng.uniform(50, 65)
     paint(np.minimum(skin - rng.uniform(6, 11), 24 - f.z) + 2.5 * rough[2] - 1.5 * np.abs(rough[3]), muscle)
@@ -115,7 +122,10 @@ def neck(rng, paint, f, sides, skin, rough):
     paint(air + 0.5 * rough[0], -1000)
 
 
-def skull(rng, paint, f, sides, brain, skin, rough):
+def skull(
+    rng: np.random.Generator, paint: Callable[..., None], f: Frame, sides: Sequence[Frame], brain: np.ndarray,
+    skin: np.ndarray, rough: np.ndarray,
+) -> None:  # fmt: skip
     """Bone around the brain, the base with its air cells, the orbits, the middle face with its sinuses."""
     bone, fat = rng.uniform(800, 1100), rng.uniform(-105, -85)
     vault = np.minimum(brain + rng.uniform(6.5, 9.0), f.z + 34)
@@ -145,7 +155,9 @@ def skull(rng, paint, f, sides, brain, skin, rough):
         paint(np.minimum(tube(s, [(14, -84, 34), (20, -38, 17)], (20, 6)), skin - 3), fat)
 
 
-def optic(rng, paint, f, sides):
+def optic(
+    rng: np.random.Generator, paint: Callable[..., None], f: Frame, sides: Sequence[Frame]
+) -> dict[int, np.ndarray]:
     """Eyes with their muscles, optic nerves and the chiasm. `{label: depth}`."""
     chiasm = _ball(f, (28, -15, 0), np.array([3.2, 4.8, 8.2]) * rng.normal(1, 0.06))
     nerves, bend, thick = {}, rng.uniform(-3, 3), rng.uniform(2.1, 2.5)
@@ -164,9 +176,13 @@ def optic(rng, paint, f, sides):
     return nerves | {2: chiasm}
 
 
-def glands(rng, paint, sides, skin, mandible, rough):
+def glands(
+    rng: np.random.Generator, paint: Callable[..., None], sides: Sequence[Frame], skin: np.ndarray,
+    mandible: np.ndarray, rough: np.ndarray,
+) -> dict[int, np.ndarray]:  # fmt: skip
     """Chewing muscles, parotid and submandibular glands. `{label: depth}`."""
-    organs, muscle, parotid_hu = {}, rng.uniform(52, 66), float(np.clip(rng.normal(-4, 24), -55, 40))
+    organs: dict[int, np.ndarray] = {}
+    muscle, parotid_hu = rng.uniform(52, 66), float(np.clip(rng.normal(-4, 24), -55, 40))
     enhanced = rng.normal(50, 14)
     large, small = (np.clip(rng.normal(1, 0.09, 2), 0.8, 1.2) for _ in "ps")  # radii; volumes vary three times as much
     for i, s in enumerate(sides):
@@ -190,7 +206,7 @@ def glands(rng, paint, sides, skin, mandible, rough):
     return organs
 
 
-def mouth(rng, paint, f, sides):
+def mouth(rng: np.random.Generator, paint: Callable[..., None], f: Frame, sides: Sequence[Frame]) -> None:
     """Tongue, palate, teeth, hyoid bone."""
     paint(_ball(f, (-64, -46, 0), (26, 32, 25)), rng.uniform(45, 65))
     paint(np.minimum(_ball(f, (-44, -52, 0), (4.5, 28, 20)), 1), -900 if rng.random() < 0.5 else 40)  # air above it
@@ -202,7 +218,7 @@ def mouth(rng, paint, f, sides):
         paint(tube(s, [(-112, -46, 0), (-110, -30, 20)], (3, 2.5)), 350)
 
 
-def _ball(f, centre, radii):
+def _ball(f: Frame, centre: Sequence[float], radii: Sequence[float] | np.ndarray) -> np.ndarray:
     """Depth inside an ellipsoid; exact on its axes only."""
     (z, y, x), (a, b, c) = centre, (float(r) for r in radii)
     return min(a, b, c) * (1 - np.sqrt(((f.z - z) / a) ** 2 + ((f.y - y) / b) ** 2 + ((f.x - x) / c) ** 2))

@@ -11,6 +11,7 @@ last), so that one subject is the same person at every size.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ SHAPES = {
 }
 
 
-def heart(n=100, seed=0, size=GRID):
+def heart(n: int = 100, seed: int = 0, size: int = GRID) -> Cohort:
     """`n` stacks of 6 to 12 slices, in form as `acdc.load` has them, named and grouped as ACDC's patients.
 
     Intensities are scaled to the volume's 2nd and 98th percentile, as real ones are, which undoes a scanner's gain.
@@ -69,7 +70,7 @@ def heart(n=100, seed=0, size=GRID):
     return Cohort(images[:, None], labels.long(), ids, CLASSES, (SPACING_MM * GRID / size,) * 2, groups, meta)
 
 
-def _stack(rng, group, size):
+def _stack(rng: np.random.Generator, group: Group, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One subject: image float32 `(Z, size, size)`, labels uint8 alike."""
     slices = int(rng.integers(6, 13))
     above, below = int(rng.random() < 0.2), int(rng.random() < 0.35)  # slices beyond the valves and the apex
@@ -78,7 +79,7 @@ def _stack(rng, group, size):
     image = np.zeros((slices, size, size), np.float32)
     soft = math.hypot(1 / size, rng.uniform(0.003, 0.007))  # partial volume and blur
 
-    def paint(depth, value):
+    def paint(depth: np.ndarray, value: float | np.ndarray) -> None:
         cover = np.clip(0.5 + depth / soft, 0, 1)
         np.add(image, cover * (value - image), out=image)
 
@@ -104,7 +105,7 @@ def _stack(rng, group, size):
     return ((image - low) / (high - low)).astype(np.float32), labels
 
 
-def _patient_frame(rng, size):
+def _patient_frame(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`y, x`, float32 `(size, size)`, and the axis of the image: shift, turn, scale and a smooth warp."""
     axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
     row, column = np.meshgrid(axis, axis, indexing="ij")
@@ -126,7 +127,7 @@ class Ventricles(NamedTuple):
     angle: np.ndarray  # from the middle of the septum
 
 
-def _ventricles(rng, y, x, t, group):
+def _ventricles(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, t: np.ndarray, group: Group) -> Ventricles:
     """A bullet with a wall, and a crescent against it that ends before the apex."""
     cavity, wall, right, infarct = (rng.uniform(*limits) for limits in group)
     radius, septum = np.hypot(y, x), math.radians(rng.uniform(165, 215))
@@ -146,10 +147,13 @@ def _ventricles(rng, y, x, t, group):
     body = half * (1 - np.hypot(away / (0.8 * half), along / half))
     parts = (np.minimum(body, np.where(crescent > 0, radius - outer, -1)), outer - radius, outer - thickness - radius)
     parts = [np.nan_to_num(part * within, nan=-1).astype(np.float32) for part in parts]
-    return Ventricles(*parts, radius, angle)
+    return Ventricles(parts[0], parts[1], parts[2], radius, angle)
 
 
-def _heart(rng, paint, y, x, rough, t, ventricles, tissue):
+def _heart(
+    rng: np.random.Generator, paint: Callable[..., None], y: np.ndarray, x: np.ndarray, rough: np.ndarray,
+    t: np.ndarray, ventricles: Ventricles, tissue: dict[str, float],
+) -> None:  # fmt: skip
     """Fat around the heart, the aorta beside it, walls, blood, papillary muscles; atria above the valves."""
     right, wall, left, radius, angle = ventricles
     paint(np.maximum(right, wall) + rng.uniform(0.004, 0.016) + rough, rng.uniform(0.3, 0.9) * tissue["fat"])
@@ -174,7 +178,10 @@ def _heart(rng, paint, y, x, rough, t, ventricles, tissue):
         paint(np.minimum(thick + 0.3 * rough - away, left + 0.3 * inner), 1.2 * tissue["muscle"])
 
 
-def _body(rng, paint, y, x, rough_y, rough_x, t, tissue):
+def _body(
+    rng: np.random.Generator, paint: Callable[..., None], y: np.ndarray, x: np.ndarray, rough_y: np.ndarray,
+    rough_x: np.ndarray, t: np.ndarray, tissue: dict[str, float],
+) -> None:  # fmt: skip
     """Fat and muscle of the trunk, lungs with their vessels, and below the diaphragm liver, bowel and other organs."""
     y_trunk = y + 0.4 * rough_y - rng.uniform(0.04, 0.14)
     x_trunk = x + 0.4 * rough_x - rng.uniform(0.13, 0.20) - rng.uniform(-0.08, 0.08) * (t - 0.5)
@@ -205,6 +212,8 @@ def _body(rng, paint, y, x, rough_y, rough_x, t, tissue):
         paint(organ, rng.uniform(0.1, 0.7))
 
 
-def _ellipse(y, x, y0, x0, half_y, half_x):
+def _ellipse(
+    y: np.ndarray, x: np.ndarray, y0: float | np.ndarray, x0: float, half_y: float, half_x: float
+) -> np.ndarray:
     """Depth inside an ellipse; exact on its axes only."""
     return np.minimum(half_y, half_x) * (1 - np.hypot((y - y0) / half_y, (x - x0) / half_x))

@@ -12,11 +12,13 @@ noise, drawn last), so that one lesion is the same at every size and in every co
 """
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels.data.cohort import Cohort
 from fewlabels.errors import BadInput
@@ -72,7 +74,7 @@ MOST_SPOTS, TREES, HAIRS, BUBBLES = 16, 3, 10, 4
 COARSE, MIDDLE, FINE = 10, 24, 64  # knots of noise over six radii
 
 
-def skin(n=600, seed=0, size=64):
+def skin(n: int = 600, seed: int = 0, size: int = 64) -> Cohort:
     """`n` images of seven classes, in form as `isic.load` has them, lesion masks included; labels as in `CLASSES`.
 
     Classes are as frequent as in ISIC 2018, but each has at least 5 images of 5 lesions (`n // 7` below 35 images). A
@@ -96,16 +98,17 @@ def skin(n=600, seed=0, size=64):
     return Cohort(images, labels, ids, CLASSES, (1.0, 1.0), groups, meta)
 
 
-def _counts(n):
+def _counts(n: int) -> list[int]:
     """Images of each class: as in `COUNTS`, the rare ones lifted to `ENOUGH` if `n` allows, nevi take the rest."""
     counts = [max(min(ENOUGH, n // len(CLASSES)), round(n * count / sum(COUNTS))) for count in COUNTS]
     counts[CLASSES.index("NV")] += n - sum(counts)
     return counts
 
 
-def _views(kind, m, seed):
+def _views(kind: int, m: int, seed: int) -> list[tuple[int, int]]:
     """`(lesion, view)` of the `m` images of a class; the first view of a lesion is 0."""
-    views, lesion = [], 0
+    views: list[tuple[int, int]] = []
+    lesion = 0
     while len(views) < m:
         more = int(np.searchsorted((0.74, 0.93), np.random.default_rng([seed, kind, lesion]).random()))
         left = m - len(views) - max(1, min(ENOUGH, m) - lesion)  # this one, and what is missing, need an image
@@ -114,7 +117,7 @@ def _views(kind, m, seed):
     return views
 
 
-def _paint(plan, seed, size):
+def _paint(plan: Sequence[tuple[int, int, int]], seed: int, size: int) -> tuple[Tensor, Tensor]:
     """Images float32 `(B, 3, size, size)` and masks bool `(B, size, size)`."""
     kinds = torch.tensor([kind for kind, _, _ in plan])
     lesions = [np.random.default_rng([seed, kind, lesion, 1]) for kind, lesion, _ in plan]
@@ -155,7 +158,7 @@ ABSORBED = (BROWN, DEEP, BLOOD)
 # ---- a lesion ----
 
 
-def _signs(rngs, kinds):
+def _signs(rngs: Sequence[np.random.Generator], kinds: Tensor) -> SimpleNamespace:
     """Every entry of SIGNS and SPOTS, `(B, 1, 1)`, by name; and the `angle` of the lesion in turns."""
     ranges = torch.tensor(list((SIGNS | SPOTS).values()))[:, kinds]  # (names, B, 2)
     draws = _uniform(rngs, len(ranges) + 1)
@@ -163,7 +166,7 @@ def _signs(rngs, kinds):
     return SimpleNamespace(angle=draws[:, :1, None], **dict(zip(SIGNS | SPOTS, values)))
 
 
-def _depth(signs, v, u, middle, fine):
+def _depth(signs: SimpleNamespace, v: Tensor, u: Tensor, middle: Tensor, fine: Tensor) -> Tensor:
     """How deep inside the outline, in radii: an oval with lobes, a ragged edge and, on one side, streaks."""
     theta = torch.atan2(v, u * (1 - signs.oval))
     lobes = sum((theta * k + 2 * math.pi * k * signs.angle * 3.7).cos() / k for k in (1, 2, 3, 5))
@@ -172,7 +175,10 @@ def _depth(signs, v, u, middle, fine):
     return 1 + signs.lobes * lobes + edge - torch.hypot(v, u * (1 - signs.oval))
 
 
-def _lesion(signs, v, u, depth, coarse, middle, fine, radius, pixel):
+def _lesion(
+    signs: SimpleNamespace, v: Tensor, u: Tensor, depth: Tensor, coarse: Tensor, middle: Tensor, fine: Tensor,
+    radius: Tensor, pixel: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The maps of a lesion: pigment and what pattern it has, the veil, scars, scales, follicles."""
     patchy = signs.variegation * (0.7 * coarse[:, 0] + 0.25 * middle[:, 1]) + signs.asymmetry * v.clamp(-1, 1)
     patchy = patchy.exp().clamp(max=2.2)
@@ -199,13 +205,17 @@ def _lesion(signs, v, u, depth, coarse, middle, fine, radius, pixel):
     return brown, deep, blood.clamp(min=0), 0.28 * veil + 0.75 * scar + 0.45 * openings + 0.7 * scales
 
 
-def _lattice(v, u, period):
+def _lattice(v: Tensor, u: Tensor, period: Tensor | float) -> Tensor:
     """Three waves at 60 degrees: 1 in the middle of each hexagonal mesh, -0.5 at most on the lines between."""
     k = 4 * math.pi / math.sqrt(3) / period
-    return sum((k * (v * math.sin(a) + u * math.cos(a))).cos() for a in (0, math.pi / 3, 2 * math.pi / 3)) / 3
+    waves = ((k * (v * math.sin(a) + u * math.cos(a))).cos() for a in (0, math.pi / 3, 2 * math.pi / 3))
+    return sum(waves, torch.zeros(())) / 3
 
 
-def _spots(signs, rngs, v, u, pixel, maps):
+def _spots(
+    signs: SimpleNamespace, rngs: Sequence[np.random.Generator], v: Tensor, u: Tensor, pixel: Tensor,
+    maps: Sequence[Tensor],
+) -> None:  # fmt: skip
     """Adds globules, ovoid nests, lacunae, milia-like cysts or comedones, as `SPOTS` has them for the class."""
     draws = _uniform(rngs, 6 * MOST_SPOTS).reshape(len(rngs), 6, MOST_SPOTS, 1, 1)
     amounts = [getattr(signs, f"spot_{name}").clamp(min=0) for name in ("brown", "deep", "blood", "pale")]
@@ -223,7 +233,9 @@ def _spots(signs, rngs, v, u, pixel, maps):
             total[rows] = torch.maximum(total[rows], cover * value)
 
 
-def _vessels(signs, rngs, v, u, pixel, blood):
+def _vessels(
+    signs: SimpleNamespace, rngs: Sequence[np.random.Generator], v: Tensor, u: Tensor, pixel: Tensor, blood: Tensor
+) -> None:
     """Adds trees of vessels to `blood`: a thick stem from the edge, which forks twice."""
     rows = (signs.vessels.flatten() > 0).nonzero().flatten()
     draws = _uniform(rngs, 10 * TREES)[rows].reshape(-1, TREES, 10, 1, 1)
@@ -242,7 +254,9 @@ def _vessels(signs, rngs, v, u, pixel, blood):
         blood[rows] = torch.maximum(blood[rows], amount * torch.stack(covers).amax(0))
 
 
-def _line(v, u, start, heading, length, width, pixel):
+def _line(
+    v: Tensor, u: Tensor, start: Sequence[Tensor], heading: Tensor, length: Tensor, width: Tensor, pixel: Tensor
+) -> Tensor:
     """How much of each pixel a straight line of some width covers."""
     v, u = v - start[0], u - start[1]
     along = (v * heading.sin() + u * heading.cos()).clamp(min=0).minimum(length)
@@ -254,14 +268,14 @@ def _line(v, u, start, heading, length, width, pixel):
 # ---- what lies around and above it ----
 
 
-def _skin(tone):
+def _skin(tone: Tensor) -> Tensor:
     """Colour of the bare skin under this camera, `(B, 3, 1, 1)`: light or dark, orange to pink to violet-grey."""
     light, dull, cold = tone.unbind(1)
     red, green = 0.98 - 0.20 * light, 0.67 + 0.18 * dull
     return red[:, None] * torch.stack([torch.ones_like(red), green, green * (0.76 + 0.36 * cold)], 1)
 
 
-def _hairs(rngs, y, x, pixel):
+def _hairs(rngs: Sequence[np.random.Generator], y: Tensor, x: Tensor, pixel: float) -> Tensor:
     """What hairs absorb, as melanin; a third of the images has some. They are parabolas of one main direction."""
     draws = _uniform(rngs, 5 * HAIRS + 3)
     count, main, dark = draws[:, :3].unbind(1)
@@ -282,7 +296,7 @@ def _hairs(rngs, y, x, pixel):
     return total
 
 
-def _gel(rngs, image, y, x, pixel):
+def _gel(rngs: Sequence[np.random.Generator], image: Tensor, y: Tensor, x: Tensor, pixel: float) -> Tensor:
     """Air bubbles in the gel, in a quarter of the images: a bright rim with a darker one inside it."""
     draws = _uniform(rngs, 4 * BUBBLES + 1)
     count, each = (draws[:, 0] - 0.75) / 0.25 * BUBBLES, draws[:, 1:].reshape(len(rngs), 4, BUBBLES, 1, 1)
@@ -296,7 +310,9 @@ def _gel(rngs, image, y, x, pixel):
     return image
 
 
-def _photograph(rngs, image, y, x, light):
+def _photograph(
+    rngs: Sequence[np.random.Generator], image: Tensor, y: Tensor, x: Tensor, light: Sequence[Tensor]
+) -> Tensor:
     """Fall-off or a dark frame around the field of view, exposure, white balance, contrast, noise of the sensor."""
     frame, fall, exposure, contrast = light
     r = torch.hypot(y, x)
@@ -311,23 +327,23 @@ def _photograph(rngs, image, y, x, light):
 # ---- tools ----
 
 
-def _uniform(rngs, m):
+def _uniform(rngs: Sequence[np.random.Generator], m: int) -> Tensor:
     """`m` draws of each generator, float32 `(B, m)`."""
     return torch.from_numpy(np.stack([rng.random(m, np.float32) for rng in rngs]))
 
 
-def _noise(rngs, channels, knots, v, u):
+def _noise(rngs: Sequence[np.random.Generator], channels: int, knots: int, v: Tensor, u: Tensor) -> Tensor:
     """Smooth noise of unit variance at its `knots` x `knots` knots over -1 to 1, `(B, channels, size, size)`."""
     draws = torch.from_numpy(np.stack([rng.standard_normal((channels, knots, knots), np.float32) for rng in rngs]))
     grid = torch.stack(torch.broadcast_tensors(u, v), -1).expand(len(rngs), -1, -1, -1)
     return F.grid_sample(draws, grid, mode="bicubic", padding_mode="reflection", align_corners=True)
 
 
-def _cover(depth, soft):
+def _cover(depth: Tensor, soft: Tensor | float) -> Tensor:
     """0 outside, 1 inside, smooth over `soft` around depth 0."""
     t = (0.5 + depth / soft).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _colour(rgb):
+def _colour(rgb: Sequence[float]) -> Tensor:
     return torch.tensor(rgb)[:, None, None]

@@ -6,12 +6,15 @@ Which networks are trained, and how one is. Scores: `measures`; tables: `tables`
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fewlabels.data import jsrt
+from fewlabels.data.cohort import Cohort, Split
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
@@ -24,6 +27,7 @@ from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import History, Report, Stop
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
@@ -70,7 +74,7 @@ class Config(BaseModel):
     threads: Count
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         if self.size % 2 ** (self.levels - 1):
             raise ValueError(
                 f"size: expected a multiple of 2^(levels - 1) = {2 ** (self.levels - 1)}, found {self.size}"
@@ -98,15 +102,15 @@ class Run:
     validation: str = "all"  # "matched": no more validation images than labelled ones
 
     @property
-    def id(self):
+    def id(self) -> str:
         return f"{self.method.replace(' ', '_')}_{_place(self)}"
 
 
-def _place(run):
+def _place(run: Run) -> str:
     return "_".join(f"{axis}={value}" for axis, value in params.place(run).items() if axis != "method")
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: those of Table 1, then those of Table 2.
 
     SemiTC with every label is SupTC, so it is not run (Table 1's caption).
@@ -124,33 +128,33 @@ def grid(config):
     return [run for run in runs if (run.method, run.labels) != ("SemiTC", config.train_images)]
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return {"amplitude": config.amplitude[0]} | params.identity(config, run, LISTS)
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's 512 px of 12 bit and at most 5,000 steps of each of two stages."""
     steps = config.steps_supervised + config.steps_finetune
     copy = "8-bit copy" if data == "jsrt-8bit" else ""
     return of_paper((steps, 10000), (config.width, 32), (config.size, 512), beside=[copy])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     if len(config.amplitude) > 1:
         return [f"{PAPER}_amplitude"]
     return [f"{PAPER}_table1"] + [f"{PAPER}_table2"] * bool(config.matched_validation_labels)
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or JSRT below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return jsrt.phantom(config.subjects, seed=0, size=config.size)
     return jsrt.load(root or data_root(), size=config.size)
 
 
-def transforms(size, amplitude):
+def transforms(size: int, amplitude: float) -> tuple[float, float]:
     """alpha and sigma of T in pixels of a grid of `size` x `size`, for an amplitude in % of the side.
 
     The paper's noise is U(-1000, 1000), sigma 100, at 512 px. So that a field is the same share of the image at any
@@ -162,7 +166,7 @@ def transforms(size, amplitude):
     return alpha, sigma
 
 
-def build(config, method="Baseline", device="cpu"):
+def build(config: Config, method: str = "Baseline", device: str = "cpu") -> TransformationConsistency:
     """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
     network = UNet(1, len(jsrt.CLASSES), config.width, config.levels).to(device)
     if config.optimiser == "adadelta":
@@ -183,14 +187,17 @@ def build(config, method="Baseline", device="cpu"):
     )
 
 
-def unlabelled(split, method):
+def unlabelled(split: Split, method: str) -> tuple[str, ...]:
     """X_u of a method: none, the rest of the training images, or these with all validation and test images."""
     if method in ("Baseline", "SupTC"):
         return ()
     return split.unlabelled + (split.validation + split.test if method == "SemiTC+" else ())
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[TransformationConsistency, Split, History]:  # fmt: skip
     """Stage 1 (L_sup; shared by the methods of one split, label count and seed), then stage 2 from its weights.
 
     Returns the trained method, the split and the history of stage 2. `folder` keeps the checkpoints.
@@ -201,7 +208,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     index_labelled = cohort.index(split.labelled)
     validation = cohort.index(split.validation[: run.labels] if run.validation == "matched" else split.validation)
 
-    def batches(method):
+    def batches(method: str) -> Batches:
         others = cohort.index(unlabelled(split, method))
         n = config.batch_size // 2 if len(others) else config.batch_size
         samplers = [Shuffled(index_labelled, n)]
@@ -209,7 +216,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
             samplers.append(Shuffled(others, config.batch_size - n))
         return Batches(lambda i, *j: {"images": images[torch.cat([i, *j])], "labels": labels[i]}, *samplers)
 
-    def validate(method):
+    def validate(method: TransformationConsistency) -> dict[str, float]:
         prediction = method.predict(images[validation]).argmax(1)
         return {"validation": float(metrics.iou(prediction, labels[validation], len(jsrt.CLASSES)).mean())}
 
@@ -220,7 +227,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
         seed=seed("supervised"), steps=config.steps_supervised, **options,
     )  # fmt: skip
 
-    def from_supervised():
+    def from_supervised() -> TransformationConsistency:
         method = build(config, run.method, device)
         method.network.load_state_dict(supervised.network.state_dict())
         return method
@@ -232,7 +239,10 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return method, split, history
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: its scores per test subject, its losses on the labelled images, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
@@ -252,7 +262,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     }
 
 
-def folding(config, fields=100):
+def folding(config: Config, fields: int = 100) -> float:
     """The share of T's elastic fields that fold somewhere, of `fields` drawn; the same for all runs of a config."""
     generator, folded = torch.Generator().manual_seed(0), 0
     shape, recipe = (config.size, config.size), transforms(config.size, config.amplitude[0])
@@ -263,7 +273,9 @@ def folding(config, fields=100):
 
 
 @torch.no_grad()
-def final_losses(config, method, cohort, split, seed):
+def final_losses(
+    config: Config, method: TransformationConsistency, cohort: Cohort, split: Split, seed: int
+) -> dict[str, float]:
     """L_sup, L_cons and the excluded share of the chosen network on labelled images under T (Section 4, par. 2).
 
     `config.loss_draws` pairs of transforms for each image, the same for every method; batch norms as in prediction.

@@ -2,7 +2,10 @@
 post-processed, lungs with and without what clavicles cover of them.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from fewlabels.data.jsrt import CLASSES
 from fewlabels.scores import metrics
@@ -11,7 +14,9 @@ from fewlabels.scores import metrics
 THROUGH = {4: (2,), 5: (3,)}
 
 
-def evaluate(prediction, truth, lungs, spacing_mm):
+def evaluate(
+    prediction: Tensor, truth: Tensor, lungs: Tensor, spacing_mm: Sequence[float]
+) -> dict[str, dict[str, list[float]]]:
     """`{metric: {structure: [one value a subject]}}` of label maps int64 `(N, H, W)`; distances in mm.
 
     `iou`, `miou` and `macd_mm` are of exclusive labels. `iou_overlap` and `macd_mm_overlap` are of the lungs as SCR
@@ -19,7 +24,7 @@ def evaluate(prediction, truth, lungs, spacing_mm):
     and with `_post` after component and hole filtering.
     """
     structures = range(1, len(CLASSES))
-    scores = {}
+    scores: dict[str, dict[str, list[float]]] = {}
     for suffix, labels in (("", prediction), ("_post", post_processed(prediction))):
         scores |= _agreement(labels, truth, structures, suffix, spacing_mm)
         scores["miou" + suffix] = {"all": metrics.iou(labels, truth, len(CLASSES)).mean(1).tolist()}
@@ -27,7 +32,9 @@ def evaluate(prediction, truth, lungs, spacing_mm):
     return scores
 
 
-def _agreement(labels, truth, structures, suffix, spacing_mm):
+def _agreement(
+    labels: Tensor, truth: Tensor, structures: Sequence[int], suffix: str, spacing_mm: Sequence[float]
+) -> dict[str, dict[str, list[float]]]:
     iou = metrics.iou(labels, truth, len(CLASSES))
     distance = {
         CLASSES[c]: [
@@ -39,12 +46,12 @@ def _agreement(labels, truth, structures, suffix, spacing_mm):
     return {"iou" + suffix: {CLASSES[c]: iou[:, c - 1].tolist() for c in structures}, "macd_mm" + suffix: distance}
 
 
-def post_processed(labels):
+def post_processed(labels: Tensor) -> Tensor:
     """Label maps `(N, H, W)` with each structure's largest component alone, its holes filled (Table 2)."""
     return torch.stack([torch.from_numpy(metrics.largest_components(each.numpy(), THROUGH)) for each in labels])
 
 
-def fill_lungs(labels):
+def fill_lungs(labels: Tensor) -> Tensor:
     """Exclusive labels `(N, H, W)` -> lungs as SCR drew them, behind the clavicles too.
 
     A clavicle's pixel becomes lung where lung of its side lies on both sides of it, in its row or in its column. On

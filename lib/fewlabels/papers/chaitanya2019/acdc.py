@@ -3,17 +3,23 @@
 Which networks are trained, and how one is.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
 
 from fewlabels.data import acdc
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, Size, check_grid
+from fewlabels.engine.protocols import Method
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.papers.chaitanya2019 import rows as rows
 from fewlabels.papers.chaitanya2019.claims import judge
@@ -22,6 +28,7 @@ from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import History, Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -67,7 +74,7 @@ class Config(BaseModel):
     threads: Count
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS, may_be_empty=EXTRA)
         if both := set(self.methods) & set(self.extra_methods):
             raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
@@ -93,24 +100,24 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         method = self.method.translate({ord(" "): "_", ord("("): None, ord(")"): None, ord(","): None})
         return f"{method}_labels={self.labels}_split={self.split}_seed={self.seed}"
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: every method with every number of labelled volumes on every set; then the extra ones with theirs."""
     first = product(config.seeds, config.labels, config.splits, config.methods)
     then = product(config.seeds, config.extra_labels, config.extra_splits, config.extra_methods)
     return [Run(method, labels, split, seed) for seed, labels, split, method in chain(first, then)]
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's 224 px, or of a field in the middle, and 10,000 steps; width as in the release."""
     field = getattr(config, "field", 0) or acdc.GRID
     middle = f"the middle {field} px alone" if field < acdc.GRID else ""
@@ -118,19 +125,22 @@ def scale(config, data, scores):
     return of_paper((config.steps, 10000), (config.width, 16), (config.size, field), beside=[middle, copy])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_table1"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or ACDC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return acdc.phantom(100, seed=0, size=config.size)
     return acdc.load(root or data_root(), size=config.size, phase=config.phase, field=config.field or acdc.GRID)
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[Method, dict[str, nn.Module], History]:  # fmt: skip
     """The generators that a row needs, then S from fresh weights; returns S's method, the generators, the history.
 
     A generator is trained once for all rows that use it; `folder` keeps the checkpoints. All rows start from the same
@@ -141,7 +151,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     images, labels = cohort.images.to(device), cohort.labels.to(device)
     labelled, unlabelled = cohort.index(split.labelled), cohort.index(split.unlabelled)
 
-    def validate(method):
+    def validate(method: Method) -> dict[str, float]:
         if getattr(method, "warming_up", False):  # there is no generator yet that could be the best
             return {}
         scores = torch.tensor(dice(method, cohort, patients(split.validation), device))
@@ -152,9 +162,9 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     names, variant = rows.parts(run.method)
     generators = {}
     for name in [name for name in names if name in rows.GENERATORS]:
-        method, _ = stage(
+        trained, _ = stage(
             replace(run, method=f"{name} ({variant})" if variant else name).id,
-            lambda name=name: rows.task_driven(config, name, variant, device),
+            partial(rows.task_driven, config, name, variant, device),
             Batches(
                 lambda i, j: {"images": images[i], "labels": labels[i], "real": images[j]},
                 of_labelled(), Shuffled(torch.cat([labelled, unlabelled]), config.batch_size),
@@ -162,7 +172,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
             validate,
             seed=seed("generator"), steps=config.steps_generator, every=config.validate_every,
         )  # fmt: skip
-        generators[name] = method.G.eval()
+        generators[name] = trained.G.eval()
     if names[0].startswith("Adv Tr"):
         batches = Batches(
             lambda i, j: {"images": images[i], "targets": rows.one_hot(labels[i]), "unlabelled": images[j]},
@@ -177,12 +187,12 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return method, generators, history
 
 
-def patients(ids):
+def patients(ids: Iterable[str]) -> list[str]:
     """The patients of slices, in order."""
     return list(dict.fromkeys(name.split("/")[0] for name in ids))
 
 
-def dice(method, cohort, patients, device):
+def dice(method: Method, cohort: Cohort, patients: Sequence[str], device: str) -> list[list[float]]:
     """Per-volume Dice on the native grid, one list of RV, Myo, LV for each patient (Section 4, "Evaluation")."""
     scores = []
     for patient in patients:
@@ -193,7 +203,9 @@ def dice(method, cohort, patients, device):
     return scores
 
 
-def measures(config, run, cohort, generators, device):
+def measures(
+    config: Config, run: Run, cohort: Cohort, generators: dict[str, nn.Module], device: str
+) -> dict[str, float]:
     """What a row's generators make of the labelled images, and how well its images are told from real ones."""
     split, seed = acdc.splits(cohort.ids, run.labels, run.split), seed_of(run.seed, run.split, run.labels, "measures")
     images, labels = (t[cohort.index(split.labelled)].to(device) for t in (cohort.images, cohort.labels))
@@ -203,13 +215,16 @@ def measures(config, run, cohort, generators, device):
         others = patients(split.unlabelled)[4::5]  # one of each group is kept to judge by
         unseen = torch.tensor([name.split("/")[0] in others for name in split.unlabelled])
         index = cohort.index(split.unlabelled)
-        real = [cohort.images[index[chosen]].to(device) for chosen in (~unseen, unseen)]
+        real, judged = (cohort.images[index[chosen]].to(device) for chosen in (~unseen, unseen))
         torch.manual_seed(seed)  # the same discriminator in every row
-        found["realism_auc"] = rows.realism(config, run.method, generators, images, labels, *real, device)
+        found["realism_auc"] = rows.realism(config, run.method, generators, images, labels, real, judged, device)
     return found
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice per test patient and structure, what its generators make, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).

@@ -1,11 +1,17 @@
 """How well generated images can be told from real ones: by a discriminator that is trained for nothing else."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
 
 
-def realism_auc(D, optimiser, real, fake, test_real, test_fake, steps):
+def realism_auc(
+    D: nn.Module, optimiser: torch.optim.Optimizer, real: Callable[[], Tensor], fake: Callable[[], Tensor],
+    test_real: Tensor, test_fake: Tensor, steps: int,
+) -> float:  # fmt: skip
     """Area under the ROC curve of D on images it has not seen: 1 tells all apart, 0.5 none.
 
     D          images -> logits `(N,)` of being real, with fresh weights; `optimiser` over its parameters

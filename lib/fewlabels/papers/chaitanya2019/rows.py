@@ -4,9 +4,11 @@
 """
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from fewlabels.augment import classical as augment
@@ -19,10 +21,14 @@ from fewlabels.models.discriminators import Discriminator
 from fewlabels.models.generators import Generator, Z
 from fewlabels.models.unet import BilinearUNet
 from fewlabels.papers.chaitanya2019.realism import realism_auc
+from fewlabels.types import DrawFields, TaskLoss
 from fewlabels.warps import jacobian_determinant, transform_labels
 
+if TYPE_CHECKING:  # it imports this module
+    from fewlabels.papers.chaitanya2019.acdc import Config
+
 GENERATORS = {"GD": "deformation", "GI": "intensity"}
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "no regulariser": {"lam_adv": 0.0, "lam_big": 0.0},
     "no task gradient": {"task_gradient": False},
@@ -35,39 +41,39 @@ JUDGED = 200  # images of either kind in the measures of what a row generates
 move_targets = partial(transform_labels, classes=len(CLASSES), order=1)
 
 
-def parts(method):
+def parts(method: str) -> tuple[list[str], str]:
     """`A+GD (no L_big)` -> (["A", "GD"], "no L_big")."""
     names, _, variant = method.removesuffix(")").partition(" (")
     return names.split("+"), variant
 
 
-def task_loss(config, background):
+def task_loss(config: "Config", background: float) -> TaskLoss:
     """L_S as (logits, soft labels) -> scalar: the paper's, the background so weighted, or one without weights."""
     if config.loss == "cross_entropy_dice":
         return lambda logits, y: partial_cross_entropy_dice(logits, y, torch.ones(y.shape[:2], dtype=torch.bool))
     return partial(weighted_cross_entropy, weights=[background, *[WEIGHTS["structure"]] * (len(CLASSES) - 1)])
 
 
-def segmenter(config, device):
+def segmenter(config: "Config", device: str) -> BilinearUNet:
     return BilinearUNet(1, len(CLASSES), config.width, config.norm_momentum).to(device)
 
 
-def discriminator(config, device):
+def discriminator(config: "Config", device: str) -> Discriminator:
     return Discriminator((config.size,) * 2, 1, config.width, config.norm_momentum).to(device)
 
 
-def affine(config, device):
+def affine(config: "Config", device: str) -> DrawFields:
     return lambda n: augment.random_affine(n, (config.size,) * 2, device)
 
 
-def unit(config):
+def unit(config: "Config") -> float:
     """Pixels of the config's grid to one of the paper's, in which RD and v are."""
     return config.size / (config.field or GRID)
 
 
-def task_driven(config, name, variant, device):
+def task_driven(config: "Config", name: str, variant: str, device: str) -> TaskDriven:
     """The training of the generator `name`, "GD" or "GI", from fresh weights. Uses torch's global RNG."""
-    settings = {"lam_adv": config.lambda_adv, "lam_big": config.lambda_big, **VARIANTS[variant]}
+    settings: dict[str, Any] = {"lam_adv": config.lambda_adv, "lam_big": config.lambda_big, **VARIANTS[variant]}
     S, D = segmenter(config, device), discriminator(config, device)
     G = Generator((config.size,) * 2, GENERATORS[name], 1, config.width, config.norm_momentum).to(device)
     return TaskDriven(
@@ -76,7 +82,7 @@ def task_driven(config, name, variant, device):
     )  # fmt: skip
 
 
-def augmentation(config, method, generators, device):
+def augmentation(config: "Config", method: str, generators: dict[str, nn.Module], device: str) -> Augmentation:
     """What a row does to a batch; `generators` {"GD": G_V, "GI": G_I} are in inference mode."""
     names, _ = parts(method)
     if names == ["none"]:
@@ -93,7 +99,9 @@ def augmentation(config, method, generators, device):
     return Augmentation(affine(config, device), move_targets, deform, recolour, "Mixup" in names, config.mixup_alpha)
 
 
-def segmentation(config, method, generators, device):
+def segmentation(
+    config: "Config", method: str, generators: dict[str, nn.Module], device: str
+) -> AugmentedTraining | AdversarialSegmentation:
     """The training of S in a row, from fresh weights. Uses torch's global RNG; S comes first, so that all are alike."""
     S, L_S = segmenter(config, device), task_loss(config, config.background_weight)
     optimiser = Adam(S.parameters(), lr=config.learning_rate)
@@ -106,12 +114,12 @@ def segmentation(config, method, generators, device):
     )  # fmt: skip
 
 
-def one_hot(labels):
+def one_hot(labels: Tensor) -> Tensor:
     return F.one_hot(labels, len(CLASSES)).movedim(-1, 1).float()
 
 
 @torch.no_grad()
-def of_generators(config, generators, images, device):
+def of_generators(config: "Config", generators: dict[str, nn.Module], images: Tensor, device: str) -> dict[str, float]:
     """What generators make of images: mean |v| in the paper's pixels, the share of fields that fold, mean |Delta I|."""
     found, x = {}, images[torch.randint(len(images), (JUDGED,), device=device)]
     for name, G in generators.items():
@@ -123,7 +131,10 @@ def of_generators(config, generators, images, device):
     return found
 
 
-def realism(config, method, generators, images, labels, real, unseen, device):
+def realism(
+    config: "Config", method: str, generators: dict[str, nn.Module], images: Tensor, labels: Tensor, real: Tensor,
+    unseen: Tensor, device: str,
+) -> float:  # fmt: skip
     """How well a fresh discriminator tells what a row generates of the images from real ones, an AUC.
 
     It learns from the images `real` and is judged on `unseen` ones, of other patients. Of a batch only the augmented
@@ -132,11 +143,11 @@ def realism(config, method, generators, images, labels, real, unseen, device):
     """
     make, draw = augmentation(config, method, generators, device), affine(config, device)
 
-    def fake(n=config.batch_size):
+    def fake(n: int = config.batch_size) -> Tensor:
         chosen = torch.randint(len(images), (2 * n,), device=device)
         return make(images[chosen], labels[chosen])[0][n:]
 
-    def real_of(pool, n=config.batch_size):
+    def real_of(pool: Tensor, n: int = config.batch_size) -> Tensor:
         chosen = pool[torch.randint(len(pool), (n,), device=device)]
         return augment.warp(chosen, draw(n))
 

@@ -4,20 +4,22 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from fewlabels.errors import BadInput
-from fewlabels.methods.adversarial import in_pixels
+from fewlabels.methods.adversarial import Generator, RegularisedAdversarial, in_pixels
 from fewlabels.models.generators import displacement
+from fewlabels.types import History
 from fewlabels.warps import control_to_dense, random_control, warp
 
 
-def rms(g):
+def rms(g: Tensor) -> Tensor:
     """Root mean square of each of g `(N, C, *size)`, `(N, 1, ...)`."""
     return g.square().flatten(1).mean(1).sqrt().reshape(-1, *[1] * (g.ndim - 1))
 
 
-def random_like(g, kind):
+def random_like(g: Tensor, kind: str) -> Tensor:
     """Random transformations of a kind, each with the RMS of its counterpart in g `(N, C, *size)`.
 
     Affine maps have normal entries; deformations and masks go through normal values at 5 points an axis.
@@ -40,41 +42,43 @@ class RandomTransforms(nn.Module):
     """
 
     Z = 0
+    rms: Tensor
+    step: Tensor
 
-    def __init__(self, kind, rms):
+    def __init__(self, kind: str, rms: ArrayLike) -> None:
         super().__init__()
         self.kind = kind
         self.register_buffer("rms", torch.as_tensor(rms, dtype=torch.float32))
         self.register_buffer("step", torch.tensor(0))
 
-    def forward(self, x, z):
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
         now = self.rms[self.step.clamp(max=len(self.rms) - 1)]
         self.step += self.training
         channels = x.shape[1] if self.kind == "appearance" else x.ndim - 2
         return random_like(now.expand(len(x), channels, *x.shape[2:]), self.kind)
 
 
-def rms_of(history, kind, steps):
+def rms_of(history: History, kind: str, steps: int) -> np.ndarray:
     """The RMS of a generator at every step of its training `(steps,)`, from `rms_...` of `hardness` at the ends of its
     epochs: linear between them, from 0, as it starts at no augmentation."""
     at, values = ([0, *(entry[key] for entry in history)] for key in ("step", f"rms_{kind}"))
     return np.interp(np.arange(1, steps + 1), at, values)
 
 
-def applied(x, g, kind):
+def applied(x: Tensor, g: Tensor, kind: str) -> Tensor:
     """g (+) x of Section 3.3: a mask is added, a displacement in fractions of half a side warps."""
     return x + g if kind == "appearance" else warp(x, in_pixels(g), mode="border")
 
 
 @torch.no_grad()
-def hardness(method, x, y):
+def hardness(method: RegularisedAdversarial, x: Tensor, y: Tensor) -> dict[str, float]:
     """T's loss on images as they are, as each generator transforms them, and as `random_like` ones do.
 
     All networks in inference mode, for which T has its main norms only; classes y `(N,)`. `rms_...` are magnitudes.
     """
     method.network.eval()
     losses = {"loss_of_clean": method.task_loss(method.T(x), y)}
-    for G in method.G:
+    for G in method.generators:
         g = G(x, torch.randn(len(x), G.Z, device=x.device))
         for name, field in ((G.kind, g), (f"random_{G.kind}", random_like(g, G.kind))):
             losses[f"loss_of_{name}"] = method.task_loss(method.T(applied(x, field, G.kind)), y)
@@ -82,32 +86,32 @@ def hardness(method, x, y):
     return {name: float(value) for name, value in losses.items()}
 
 
-def strength(g, kind):
+def strength(g: Tensor, kind: str) -> Tensor:
     """Where a transformation acts, `(N, *size)`: |grad G_D|, the norm of all neighbours' differences, or |G_I|."""
     if kind == "appearance":
         return g.abs().mean(1)
-    square = sum(torch.gradient(g, dim=axis)[0].square().sum(1) for axis in range(2, g.ndim))
+    square = sum((torch.gradient(g, dim=axis)[0].square().sum(1) for axis in range(2, g.ndim)), g.new_zeros(()))
     return square.sqrt()
 
 
-def inside_to_outside(strength, weight):
+def inside_to_outside(strength: Tensor, weight: Tensor) -> float:
     """The mean strength `(N, *size)` inside over that outside, the mean over images; `weight` `(N, *size)`, 0 to 1."""
     weight = weight.to(strength.dtype)
     inside, outside = ((strength * w).flatten(1).sum(1) / w.flatten(1).sum(1) for w in (weight, 1 - weight))
     return float((inside / outside).mean())
 
 
-def window(masks):
+def window(masks: Tensor) -> Tensor:
     """Gaussians `(N, *size)` in the middle of the image, as wide at half their height as a disc of the masks' areas."""
     size = masks.shape[1:]
     axes = [torch.arange(length, device=masks.device) - (length - 1) / 2 for length in size]
-    square = sum(axis**2 for axis in torch.meshgrid(*axes, indexing="ij"))
+    square = sum((axis**2 for axis in torch.meshgrid(*axes, indexing="ij")), torch.zeros((), device=masks.device))
     radius_2 = masks.flatten(1).sum(1).float() / math.pi
     return torch.exp(-math.log(2) * square / radius_2.reshape(-1, *[1] * len(size)))
 
 
 @torch.no_grad()
-def centred(G, x, masks):
+def centred(G: Generator, x: Tensor, masks: Tensor) -> dict[str, float]:
     """Is what G makes of images x `(N, C, H, W)` in the lesions, bool `(N, H, W)`? Three ratios of inside to outside:
 
     `lesion` of the images' own masks, `shuffled` of masks of other images, `window` of Gaussians in the middle. Images

@@ -3,16 +3,23 @@
 Which networks are trained, and how one is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from fewlabels.data import isic
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, check_grid
+from fewlabels.engine.protocols import Method
+from fewlabels.methods.adversarial import RegularisedAdversarial
 from fewlabels.models.backbones import BACKBONES
 from fewlabels.models.backbones import PAPER as OF_PAPER
 from fewlabels.papers.gao2021 import challenge
@@ -22,6 +29,7 @@ from fewlabels.papers.gao2021.isic_tables import METHODS, PAPER, tables
 from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import History, Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -52,7 +60,7 @@ class Config(gao_rows.Settings):
     policies_kept: Count
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS, may_be_empty=("extra_methods", "extra_folds"))
         if both := set(self.methods) & set(self.extra_methods):
             raise ValueError(f"extra_methods: expected none of methods, found {min(both)}")
@@ -75,11 +83,11 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         return f"{gao_rows.in_a_file_name(self.method)}_{self.backbone}_fold={self.fold}_seed={self.seed}"
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: every method with every backbone, the extra ones on their folds only."""
     runs = []
     for seed, backbone, (methods, folds) in product(
@@ -91,12 +99,12 @@ def grid(config):
     return runs
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | ({"search_fold": config.folds[0]} if run.method == "RandAug" else {})
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's 224 px, six networks and 70 epochs of 8,012 images, 17,500 steps of 32; G as wide
     as DCGAN's."""
     images = (config.training_images or IMAGES, IMAGES, "images")
@@ -107,23 +115,26 @@ def scale(config, data, scores):
     return of_paper(steps, width, (config.size, 224), counts=[images], beside=[network, copy])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_isic"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or ISIC below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return isic.phantom(600, seed=0, size=config.size)
     return isic.load(root or data_root(), size=config.size)
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[Trainer, Method, History, dict[str, Any]]:  # fmt: skip
     """T of a row as (trainer, method, history, what else was found): with its generators or policies, if it has any."""
     trainer = Trainer(config, run, cohort, folder, device, report, stop)
     name, _ = gao_rows.parts(run.method)
-    stages = {
+    stages: dict[str, Callable[[str], tuple[Any, ...]]] = {
         "no-aug": trainer.plain,
         "cGAN": trainer.cgan,
         "RandAug": trainer.rand_augment,
@@ -135,7 +146,10 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return trainer, method, history, found[0] if found else {}
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: recall of each class and BMCA of the held-out fold, where its generators act, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
@@ -147,6 +161,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     if gao_rows.kinds(run.method):
         overall |= of_epochs(history)
         if cohort.meta["masks"] is not None:
+            assert isinstance(method, RegularisedAdversarial)
             overall |= where(method, cohort, test[:JUDGED], device)
     return {
         "subjects": ["all"],
@@ -158,19 +173,19 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     }
 
 
-def of_epochs(history):
+def of_epochs(history: History) -> dict[str, float]:
     """The share of epochs after which what a generator makes is harder for T than chance of the same RMS."""
     kinds = [key.removeprefix("rms_") for key in history[0] if key.startswith("rms_")]
     harder = {kind: [e[f"loss_of_{kind}"] > e[f"loss_of_random_{kind}"] for e in history] for kind in kinds}
     return {f"harder_{kind}": sum(of) / len(of) for kind, of in harder.items()}
 
 
-def where(method, cohort, index, device):
+def where(method: RegularisedAdversarial, cohort: Cohort, index: Tensor, device: str) -> dict[str, float]:
     """For G_D and G_I: how much stronger inside lesions than outside, beside masks of others and a window."""
     torch.manual_seed(0)
     x, masks = cohort.images[index].to(device), cohort.meta["masks"][index].to(device)
-    found = {}
-    for G in method.G:
+    found: dict[str, float] = {}
+    for G in method.generators:
         if G.kind != "affine":
             found |= {f"{name}_{G.kind}": value for name, value in challenge.centred(G, x, masks).items()}
     return found

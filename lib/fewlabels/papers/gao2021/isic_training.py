@@ -1,21 +1,34 @@
 """How a network of `papers.gao2021.isic` is trained: the stages of a run."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from fewlabels.augment import policies
 from fewlabels.data import isic
+from fewlabels.data.cohort import Cohort, Split
+from fewlabels.engine.protocols import Method, Trained
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of, seeded
 from fewlabels.errors import BadInput
+from fewlabels.methods.adversarial import RegularisedAdversarial
+from fewlabels.methods.augmented_training import AugmentedTraining
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import isic_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.types import History, Report, Stop, TaskLoss
+
+if TYPE_CHECKING:  # it imports this module
+    from fewlabels.papers.gao2021.isic import Config, Run
 
 FOLDS = 5
 
 
-def split_of(config, cohort, fold):
+def split_of(config: "Config", cohort: Cohort, fold: int) -> Split:
     """Training images (so many of them as the config says) and the fold that is tested."""
     most = config.training_images or None
     return isic.splits(cohort.ids, cohort.labels.tolist(), cohort.groups, fold, FOLDS, seed=0, most=most)
@@ -28,7 +41,10 @@ class Trainer:
     `rand_augment`.
     """
 
-    def __init__(self, config, run, cohort, folder, device="cpu", report=None, stop=None):
+    def __init__(
+        self, config: "Config", run: "Run", cohort: Cohort, folder: Path, device: str = "cpu",
+        report: Report | None = None, stop: Stop | None = None,
+    ) -> None:  # fmt: skip
         torch.set_num_threads(config.threads)
         self.config, self.run, self.cohort, self.folder, self.device = config, run, cohort, folder, device
         self.stages = Stages(folder, report, stop, config.precision)
@@ -36,12 +52,15 @@ class Trainer:
         self.split = split_of(config, cohort, run.fold)
         self.pool = cohort.index(self.split.labelled)
 
-    def stage(self, name, build, pool=None, steps=None, look=None, real=0):
+    def stage(
+        self, name: str, build: Callable[[TaskLoss], Trained], pool: Tensor | None = None, steps: int | None = None,
+        look: Callable[[Trained], dict[str, float]] | None = None, real: int = 0,
+    ) -> tuple[Trained, History]:  # fmt: skip
         """The method that `build(loss)` makes, trained on images of `pool`, with so many `real` ones beside a batch."""
         config, pool = self.config, self.pool if pool is None else pool
         steps = steps or config.steps
 
-        def batch(i, j=None):
+        def batch(i: Tensor, j: Tensor | None = None) -> dict[str, Tensor]:
             chosen = {"images": self.images[i], "labels": self.labels[i]}
             return chosen if j is None else chosen | {"real": self.images[j]}
 
@@ -53,19 +72,19 @@ class Trainer:
             steps=steps, every=-(-steps // config.epochs), keep="last",
         )  # fmt: skip
 
-    def adversarial(self, name):
+    def adversarial(self, name: str) -> tuple[RegularisedAdversarial, History]:
         """A row of ours; at the end of each epoch, how hard what its generators make of 64 training images is."""
         config, run, n = self.config, self.run, len(gao_rows.kinds(self.run.method))
         shown = self.pool[:64]
 
-        def look(method):
+        def look(method: RegularisedAdversarial) -> dict[str, float]:
             with seeded(self.device, run.seed, run.fold, "look"):  # the same z at every epoch, in every row
                 return challenge.hardness(method, self.images[shown], self.labels[shown])
 
         build = lambda loss: rows.adversarial(config, run.backbone, run.method, loss, self.device)  # noqa: E731
         return self.stage(name, build, look=look, real=config.batch_size * n // (n + 1))
 
-    def random(self, name):
+    def random(self, name: str) -> tuple[RegularisedAdversarial, History]:
         """Comb, if it is not there yet, then T on random transformations of the RMS that Comb's generators had."""
         config, run = self.config, self.run
         comb = Trainer(
@@ -76,7 +95,7 @@ class Trainer:
         rms = {kind: challenge.rms_of(trained, kind, config.steps) for kind in gao_rows.kinds("Comb")}
         return self.stage(name, lambda loss: rows.random(config, run.backbone, rms, loss, self.device))
 
-    def cgan(self, name):
+    def cgan(self, name: str) -> tuple[AugmentedTraining, History]:
         """cGAN: two generators trained one after the other, then T on what they make."""
         config, run, device = self.config, self.run, self.device
         generators = {}
@@ -87,13 +106,15 @@ class Trainer:
         augment = rows.cgan(config, generators, device)
         return self.stage(name, lambda loss: rows.plain(config, run.backbone, augment, loss, device))
 
-    def plain(self, name, augment=lambda x: x, pool=None):
+    def plain(
+        self, name: str, augment: Callable[[Tensor], Tensor] = lambda x: x, pool: Tensor | None = None
+    ) -> tuple[AugmentedTraining, History]:
         """T on what `augment` makes of images."""
         both = lambda x, y: (augment(x), y)  # noqa: E731
         build = lambda loss: rows.plain(self.config, self.run.backbone, both, loss, self.device)  # noqa: E731
         return self.stage(name, build, pool)
 
-    def rand_augment(self, name):
+    def rand_augment(self, name: str) -> tuple[AugmentedTraining, History, dict[str, Any]]:
         """RandAugment with the best of the points to try, and the BMCA of each.
 
         Searched once, as the paper's 12 trainings: on the first fold, judged by a quarter of its training lesions, a
@@ -101,7 +122,7 @@ class Trainer:
         has that advantage.
         """
         config, first = self.config, self.config.folds[0]
-        points, searched = config.rand_augment, {}
+        points, searched = [(n, m) for n, m in config.rand_augment], {}
         if len(points) > 1:
             at = Trainer(
                 config,
@@ -115,15 +136,15 @@ class Trainer:
             train, judged = at.inner()
             for n, m in points:
                 place = f"RandAug_{n}_{m}_{at.run.id}"
-                method, _ = at.plain(place, lambda x, n=n, m=m: policies.rand_augment(x, n, m), train)
+                method, _ = at.plain(place, partial(policies.rand_augment, n=n, m=m), train)
                 searched[n, m] = at.judge(method, judged)["bmca"]
-            points = [max(searched, key=searched.get)]
+            points = [max(searched, key=lambda point: searched[point])]
         [(n, m)] = points
         method, history = self.plain(name, lambda x: policies.rand_augment(x, n, m))
         found = {"bmca_of_points": [[*point, value] for point, value in searched.items()], "point": [n, m]}
         return method, history, found
 
-    def fast_autoaugment(self, name):
+    def fast_autoaugment(self, name: str) -> tuple[AugmentedTraining, History, dict[str, Any]]:
         """Fast AutoAugment: policies found by a network trained on three quarters of the training lesions, on others.
 
         A policy is good if that network, not trained further, has a low loss on images it transforms.
@@ -138,7 +159,7 @@ class Trainer:
         method, history = self.plain(name, lambda x: policies.apply_policy(x, found))
         return method, history, {"policy": found}
 
-    def inner(self):
+    def inner(self) -> tuple[Tensor, Tensor]:
         """A fold's training images in two, as indices: to train on, and a quarter of the lesions to judge by."""
         ids = [self.cohort.ids[i] for i in self.pool]
         labels, groups = self.labels[self.pool].tolist(), [self.cohort.groups[i] for i in self.pool]
@@ -149,7 +170,7 @@ class Trainer:
             raise BadInput("training_images", expected, len(ids)) from None
         return self.cohort.index(split.labelled), self.cohort.index(split.test)
 
-    def judge(self, method, index):
+    def judge(self, method: Method, index: Tensor) -> dict[str, Any]:
         """Recall of each class, their mean (BMCA), accuracy and the confusion matrix on the images of an index."""
         predicted, truth = method.predict(self.images[index], batch_size=100).argmax(1), self.labels[index]
         confusion = torch.bincount(rows.CLASSES * truth + predicted, minlength=rows.CLASSES**2)

@@ -3,18 +3,24 @@
 Which networks are trained, and how one is.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from fewlabels.augment.nnunet import POLICIES
 from fewlabels.data import oar
+from fewlabels.data.cohort import Cohort, Split
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, check_grid
+from fewlabels.engine.protocols import Method, Trained
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
 from fewlabels.errors import BadInput
 from fewlabels.papers.gao2021 import oar_rows as rows
@@ -25,6 +31,7 @@ from fewlabels.paths import data_root
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.scores.sliding import sliding_window
+from fewlabels.types import History, Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -49,7 +56,7 @@ class Config(gao_rows.Settings):
     validation: Natural = 0  # so many training patients are scored in place of the test patients, and train nothing
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS)
         if any(p > n for p, n in zip(self.patch, self.grid, strict=True)):
             raise ValueError(f"patch: expected none of its sides above the grid's {self.grid}, found {self.patch}")
@@ -73,33 +80,33 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         return f"{gao_rows.in_a_file_name(self.method)}_seed={self.seed}"
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: every method with every seed."""
     return [Run(method, seed) for seed, method in product(config.seeds, config.methods)]
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of what `paper.yaml` has (the paper gives no numbers): voxels of a patch, steps, width."""
     patch = (prod(config.patch), 40 * 192 * 192)
     others = "OpenKBP in place of PDDCA" if data == "openkbp-for-pddca" else ""
     return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch", beside=[others])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_oar"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or CT below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     spacing, size = tuple(config.spacing), tuple(config.grid)
     if config.data == "phantom":
@@ -107,7 +114,7 @@ def load(config, root=None):
     return oar.load(root or data_root(), spacing, size)
 
 
-def split_of(config, cohort):
+def split_of(config: Config, cohort: Cohort) -> Split:
     """The official division; of a probe, the last `validation` training patients in place of the test patients."""
     split = oar.splits(cohort)
     if not config.validation:
@@ -118,7 +125,7 @@ def split_of(config, cohort):
     return replace(split, labelled=split.labelled[:kept], validation=split.labelled[kept:], test=())
 
 
-def crops(volumes, index, corners, size):
+def crops(volumes: Tensor, index: Tensor, corners: Sequence[Sequence[int]], size: Sequence[int]) -> Tensor:
     """Patches `(B, C, *size)` of volumes `(N, C, Z, Y, X)`, or `(B, *size)` of `(N, Z, Y, X)`, at their corners."""
     places = [tuple(slice(a, a + n) for a, n in zip(corner, size, strict=True)) for corner in corners]
     return torch.stack([volumes[(i, ..., *place)] for i, place in zip(index, places, strict=True)])
@@ -130,16 +137,19 @@ class Patches(Shuffled):
     room  how many places there are for a corner along each axis, `(3,)`
     """
 
-    def __init__(self, pool, size, room):
+    def __init__(self, pool: Tensor, size: int, room: Tensor) -> None:
         super().__init__(pool, size)
         self.room = room
 
-    def __next__(self):
+    def __next__(self) -> tuple[Tensor, list[list[int]]]:  # type: ignore[override]  # what its batches take
         index = super().__next__()
         return index, (torch.rand(len(index), 3) * self.room).long().tolist()
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[Method, History]:  # fmt: skip
     """cGAN's generators, where the row has them, then T from fresh weights: its method and history.
 
     All rows start from the same seeds, T from the same weights. The paper's random crop: any place in any volume.
@@ -156,7 +166,9 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
             (images, labels), whole = rows.padded(images, labels, config.patch, patch, unit)
     room = torch.tensor([n - p + 1 for n, p in zip(whole, patch, strict=True)])
 
-    def batch(drawn, others=None):
+    def batch(
+        drawn: tuple[Tensor, list[list[int]]], others: tuple[Tensor, list[list[int]]] | None = None
+    ) -> dict[str, Tensor]:
         index, corners = drawn
         targets = rows.targets_of(crops(labels, index, corners, patch), present[index])
         chosen = {"images": crops(images, index, corners, patch), "labels": targets}
@@ -164,7 +176,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
 
     stages = Stages(folder, report, stop, config.precision)
 
-    def stage(name, build, steps, real=0):
+    def stage(name: str, build: Callable[[nn.Module], Trained], steps: int, real: int = 0) -> tuple[Trained, History]:
         """The method that `build(T)` makes, trained; so many patches `real` beside a batch."""
         sizes = [config.batch_size, real] if real else [config.batch_size]
         return stages(
@@ -185,7 +197,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return stage(run.id, lambda T: rows.cgan(config, T, generators, device), config.steps)
 
 
-def predict(method, cohort, patient, config, device):
+def predict(method: Method, cohort: Cohort, patient: str, config: Config, device: str) -> Tensor:
     """Probabilities of a patient `(classes, Z, Y, X)`: the means of windows half a patch apart."""
     [i] = cohort.index([patient])
     stride = [max(p // 2, 1) for p in config.patch]
@@ -193,12 +205,15 @@ def predict(method, cohort, patient, config, device):
     return sliding_window(lambda x: method.predict(x, len(x)), volume, config.patch, stride)
 
 
-def segment(method, cohort, patient, config, device):
+def segment(method: Method, cohort: Cohort, patient: str, config: Config, device: str) -> Tensor:
     """Labels of a patient on the grid of its files, int64."""
     return oar.to_native(predict(method, cohort, patient, config, device), patient, cohort).argmax(0).cpu()
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of each delineated organ of each test patient, their mean, the history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).

@@ -1,24 +1,35 @@
 """Gao et al. 2021, Table 1: what each method's training takes, as a multiple of training without augmentation."""
 
+from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels.augment import policies
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import provenance
 from fewlabels.papers.gao2021 import isic_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.scores.published import published_values
+from fewlabels.types import Losses
 
+if TYPE_CHECKING:  # for types only
+    from fewlabels.papers.gao2021.isic import Config
+
+Step = Callable[[], Losses]  # one training step
 POLICY = [[["Rotate", 0.5, 0.5], ["Color", 0.5, 0.5]], [["ShearX", 0.5, 0.5], ["Equalize", 0.5, 0.5]]]  # for one found
 GENERATOR = "cGAN, generator"  # a step of one of its two pre-trainings
 METHODS = ("no-aug", "RandAug", "Fast AA", GENERATOR, "cGAN", *gao_rows.OURS)
 
 
-def steps_of(config, backbone, cohort, device, methods=METHODS):
+def steps_of(
+    config: "Config", backbone: str, cohort: Cohort, device: str, methods: Sequence[str] = METHODS
+) -> dict[str, Step]:
     """`{method: function that does one training step}` on one batch of a cohort, resident on the device."""
     index = torch.arange(config.batch_size)
     x, y = cohort.images[index].to(device), cohort.labels[index].to(device)
@@ -29,7 +40,7 @@ def steps_of(config, backbone, cohort, device, methods=METHODS):
         "Fast AA": lambda x: policies.apply_policy(x, POLICY),
     }
 
-    def step(name):
+    def step(name: str) -> Step:
         torch.manual_seed(0)
         if name in augments:
             both = lambda x, y: (augments[name](x), y)  # noqa: E731
@@ -50,9 +61,9 @@ def steps_of(config, backbone, cohort, device, methods=METHODS):
     return {name: step(name) for name in methods}
 
 
-def seconds_of(steps, repeats, device):
+def seconds_of(steps: dict[str, Step], repeats: int, device: str) -> dict[str, float]:
     """`{method: median seconds of a step}`, all methods in turn, `repeats` times; the first turn does not count."""
-    taken = {name: [] for name in steps}
+    taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats + 1):
         for name, step in steps.items():
             start = perf_counter()
@@ -63,7 +74,7 @@ def seconds_of(steps, repeats, device):
     return {name: float(np.median(times[1:])) for name, times in taken.items()}
 
 
-def memory_of(step, device):
+def memory_of(step: Step, device: str) -> float:
     """What a step holds at its height, in MB: on CUDA the peak of what is allocated, else what is kept for backward."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -71,7 +82,7 @@ def memory_of(step, device):
         return torch.cuda.max_memory_allocated(device) / 2**20
     kept = {}
 
-    def keep(tensor):
+    def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
@@ -80,7 +91,7 @@ def memory_of(step, device):
     return sum(kept.values()) / 2**20
 
 
-def table(config, seconds, memory):
+def table(config: "Config", seconds: dict[str, float], memory: dict[str, float]) -> pd.DataFrame:
     """Table 1: search and training of each method as multiples of training without augmentation; the paper's beside.
 
     From the time of single steps and the number of each kind that `config` asks for. Fast AA's search trains once more;
@@ -106,7 +117,7 @@ def table(config, seconds, memory):
     return pd.DataFrame(lines, columns=columns)
 
 
-def markdown(costs, config, cohort, device):
+def markdown(costs: pd.DataFrame, config: "Config", cohort: Cohort, device: str) -> str:
     """The table as text, with what it was measured on."""
     machine = provenance.machine(device)
     images = f"{config.batch_size} images of {config.size} px, {config.threads} threads"

@@ -3,11 +3,14 @@
 `Comb (w/o discriminator)`: the row, and in brackets what is left out.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
-from torch.optim import Adam
+from torch import nn
+from torch.optim import Adam, Optimizer
 
 from fewlabels.engine.params import Count, Natural, Rate, Size
 from fewlabels.engine.training import cosine
@@ -19,6 +22,7 @@ from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.generators import AugmentationGenerator, Generator
 from fewlabels.papers.gao2021.challenge import RandomTransforms
 from fewlabels.precision import Precision
+from fewlabels.types import DrawFields, MoveTargets, TaskLoss
 
 GENERATORS = {
     "Affine": ("affine",),
@@ -40,18 +44,18 @@ ADVERSARIAL = (  # the settings of `adversarial`
 Range = Annotated[float, Field(gt=0, le=1)]
 
 
-def parts(method):
+def parts(method: str) -> tuple[str, str]:
     """`Comb (w/o discriminator)` -> ("Comb", "w/o discriminator")."""
     name, _, left_out = method.removesuffix(")").partition(" (")
     return name, left_out
 
 
-def kinds(method):
+def kinds(method: str) -> tuple[str, ...]:
     """Which generators a row has."""
     return () if method == RANDOM else GENERATORS.get(parts(method)[0], ())
 
 
-def in_a_file_name(method):
+def in_a_file_name(method: str) -> str:
     return method.translate({ord(" "): "_", ord("/"): None, ord("("): None, ord(")"): None})
 
 
@@ -82,19 +86,21 @@ class Settings(BaseModel):
     threads: Count
 
     @property
-    def adversarial(self):
+    def adversarial(self) -> dict[str, Any]:
         """The settings of `adversarial`."""
         return self.model_dump(include={*ADVERSARIAL})
 
-    def optimiser(self, T):
+    def optimiser(self, T: nn.Module) -> Optimizer:
         """Adam for T, its rate falling to 0 along half a cosine."""
         return cosine(Adam(T.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay), self.steps)
 
 
 def adversarial(
-    method, T, optimiser, size, channels, loss, device, move_targets=None, *, generator_width, discriminator_width,
-    max_displacement, max_appearance, learning_rate_gan, lam, gamma, saturating, regulariser,
-):  # fmt: skip
+    method: str, T: nn.Module, optimiser: Callable[[nn.Module], Optimizer], size: Sequence[int], channels: int,
+    loss: TaskLoss, device: str, move_targets: MoveTargets | None = None, *, generator_width: int,
+    discriminator_width: int, max_displacement: float, max_appearance: float, learning_rate_gan: float, lam: float,
+    gamma: float, saturating: bool, regulariser: str,
+) -> RegularisedAdversarial:  # fmt: skip
     """A row of ours: T, and the generators and D for images `(N, channels, *size)` from fresh weights.
 
     optimiser  T with its auxiliary norms -> its optimiser
@@ -114,11 +120,13 @@ def adversarial(
         D = None
     else:
         optimisers["D"] = adam(D)
-    weights = {"lam": lam, "gamma": gamma, "saturating": saturating, "regulariser": regulariser}
+    weights: dict[str, Any] = {"lam": lam, "gamma": gamma, "saturating": saturating, "regulariser": regulariser}
     return RegularisedAdversarial(T, G, D, loss, optimisers, move_targets, **weights)
 
 
-def random(T, optimiser, rms, loss):
+def random(
+    T: nn.Module, optimiser: Callable[[nn.Module], Optimizer], rms: Mapping[str, ArrayLike], loss: TaskLoss
+) -> RegularisedAdversarial:
     """`Comb (random)`: Comb with random transformations in place of its generators, and nothing that is trained but T.
 
     rms  `{kind: as of challenge.RandomTransforms}`
@@ -128,12 +136,15 @@ def random(T, optimiser, rms, loss):
     return RegularisedAdversarial(T, G, None, loss, {"T": optimiser(T)}, gamma=0.0)
 
 
-def unwarped(size, device):
+def unwarped(size: Sequence[int], device: str) -> DrawFields:
     """n fields that leave images as they are: cGAN has no other augmentation here."""
     return lambda n: torch.zeros(n, len(size), *size, device=device)
 
 
-def cgan_generator(kind, T, D, size, channels, width, learning_rate, loss, device, move_targets):
+def cgan_generator(
+    kind: str, T: nn.Module, D: nn.Module, size: Sequence[int], channels: int, width: int, learning_rate: float,
+    loss: TaskLoss, device: str, move_targets: MoveTargets,
+) -> TaskDriven:  # fmt: skip
     """The pre-training of one of cGAN's two generators with a T and a D of its own (Chaitanya et al. 2019)."""
     G = Generator(size, kind, channels, width, norm_momentum=0.1).to(device)
     return TaskDriven(
@@ -142,7 +153,7 @@ def cgan_generator(kind, T, D, size, channels, width, learning_rate, loss, devic
     )  # fmt: skip
 
 
-def cgan(generators, size, device, move_targets):
+def cgan(generators: dict[str, nn.Module], size: Sequence[int], device: str, move_targets: MoveTargets) -> Augmentation:
     """Half of a batch as it is, half augmented by both generators, which are in inference mode."""
     unit = size[-1] / GRID
     return Augmentation(

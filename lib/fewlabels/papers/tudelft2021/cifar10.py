@@ -3,16 +3,21 @@
 Which networks are trained, and how one is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from fewlabels.augment import classical as augment
 from fewlabels.data import cifar10
+from fewlabels.data.cohort import Cohort, Split
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, Rate, check_grid
 from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
@@ -23,6 +28,7 @@ from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS, of_c
 from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import History, Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -72,7 +78,7 @@ class Config(BaseModel):
     threads: Count
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         for mode in self.modes:
             if mode not in MODES and (not set(parts := mode.split("+")) <= {*SWITCHES} or len({*parts}) < len(parts)):
                 raise ValueError(f"modes: expected corrected, legacy or {' + '.join(SWITCHES)}, found {mode!r}")
@@ -106,11 +112,11 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         return "_".join([self.method, *(f"{axis}={value}" for axis, value in list(vars(self).items())[1:])])
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs: every method under every transform, in every mode; the seeds of noise are its own."""
     rates = {"Supervised": [config.supervised_learning_rate], "SemiC": config.semi_learning_rate}
     runs = []
@@ -122,12 +128,12 @@ def grid(config):
     return runs
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS)
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the report's images and 120 epochs: 3,840 steps of the labelled images, 45,960 of all."""
     images = (config.labels + config.unlabelled, IMAGES, "images")
     copy = "JPEG copy" if data.startswith("cifar10-jpeg") else ""
@@ -135,28 +141,28 @@ def scale(config, data, scores):
     return of_paper(steps, (config.width, 1), counts=[images], beside=[copy])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_table1"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: digits, or CIFAR-10 below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     return cifar10.digits() if config.data == "digits" else cifar10.load(root or data_root())
 
 
-def split_of(config, cohort, seed):
+def split_of(config: Config, cohort: Cohort, seed: int) -> Split:
     """By index as in the report where the order is the official one, else shuffled by the seed."""
     counts = config.labels, config.unlabelled, config.validation
     return cifar10.splits(cohort.ids, *counts, seed=None if cohort.meta["data"] == "cifar10" else seed)
 
 
-def switches(mode):
+def switches(mode: str) -> frozenset[str]:
     """The names of the switches that a mode turns on."""
     return MODES.get(mode, frozenset(mode.split("+")))
 
 
-def transform_of(run, part):
+def transform_of(run: Run, part: str) -> Callable[[Tensor], Tensor]:
     """t of a run for `part` "training" or "evaluation": batch of images -> transformed batch.
 
     With `fixed_angle` one angle is drawn for each part, once and for all images (in the report's code it was drawn
@@ -169,31 +175,32 @@ def transform_of(run, part):
     return {"noise": augment.noise, "shift": augment.shift, "rotation": augment.rotation}[run.transform]
 
 
-def transformed_once(images, run, *place):
+def transformed_once(images: Tensor, run: Run, *place: object) -> Tensor:
     """The images of an evaluation, each transformed once; the same for every method and at every validation."""
     torch.manual_seed(seed_of(run.seed, run.transform, *place))
     t = transform_of(run, "evaluation")
     return torch.cat([t(part) for part in images.split(500)])
 
 
-def build(config, run, cohort, lam, learning_rate, device="cpu"):
+def build(
+    config: Config, run: Run, cohort: Cohort, lam: float, learning_rate: float, device: str = "cpu"
+) -> PredictionConsistency:
     """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
     channels, classes = cohort.images.shape[1], len(cohort.classes)
     network = ConvSmall(channels, classes, config.width, config.dropout, config.norm_momentum).to(device)
     on = switches(run.mode)
     return PredictionConsistency(
-        network,
-        torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
-        transform_of(run, "training"),
-        lam,
-        norms_apart=config.norms == "apart",
-        legacy_inference_mode="legacy_inference_mode" in on,
-        kl_clip=KL_CLIP if "kl_clip" in on else 0.0,
-        symmetric_supervised_kl="symmetric_supervised_kl" in on,
-    )
+        network, torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
+        transform_of(run, "training"), lam,
+        norm="apart" if config.norms == "apart" else "joint", legacy_inference_mode="legacy_inference_mode" in on,
+        kl_clip=KL_CLIP if "kl_clip" in on else 0.0, symmetric_supervised_kl="symmetric_supervised_kl" in on,
+    )  # fmt: skip
 
 
-def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def train(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[PredictionConsistency, Split, History]:  # fmt: skip
     """The supervised step, the consistency step, or the one after the other; returns the method, split and history.
 
     `folder` keeps the checkpoints. Supervised is the first step of SemiCT: both train it under one name.
@@ -201,13 +208,12 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     torch.set_num_threads(config.threads)
     split = split_of(config, cohort, run.seed)
     images, labels = cohort.images.to(device), cohort.labels.to(device)
-    labelled, unlabelled, validation = (
-        cohort.index(part) for part in (split.labelled, split.unlabelled, split.validation)
-    )
+    labelled, unlabelled = cohort.index(split.labelled), cohort.index(split.unlabelled)
+    validation = cohort.index(split.validation)
     x, y = images[validation], labels[validation]
     tx = transformed_once(x, run, "validation")
 
-    def validate(method):
+    def validate(method: PredictionConsistency) -> dict[str, float]:
         found, _ = scores(config, run, method, x, tx, y)
         others = {f"validation_{name}": value for name, value in found.items() if name != "accuracy"}
         return {"validation": found["accuracy"], **others}
@@ -215,7 +221,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     stage, seed = Stages(folder, report, stop, config.precision), partial(seed_of, run.seed, run.transform)
     options = {"every": config.validate_every, "keep": config.keep}
 
-    def supervised(name, steps):
+    def supervised(name: str, steps: int) -> tuple[PredictionConsistency, History]:
         return stage(
             name, lambda: build(config, run, cohort, 0.0, config.supervised_learning_rate, device),
             batches(config, images, labels, labelled, unlabelled[:0]), validate,
@@ -232,7 +238,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     if run.method == "SemiTCE":
         start, _ = supervised(f"early_{first}", config.steps_early)
 
-    def semi():
+    def semi() -> PredictionConsistency:
         method = build(config, run, cohort, config.consistency_weight, run.learning_rate, device)
         if start is not None:
             method.network.load_state_dict(start.network.state_dict())
@@ -245,7 +251,7 @@ def train(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return method, split, history
 
 
-def batches(config, images, labels, labelled, unlabelled):
+def batches(config: Config, images: Tensor, labels: Tensor, labelled: Tensor, unlabelled: Tensor) -> Batches:
     """Batches of images, the labelled ones first, and the labels of these.
 
     From the mixed pool, however many labelled ones that gives, or a fixed number of them in each batch, beside which
@@ -257,21 +263,23 @@ def batches(config, images, labels, labelled, unlabelled):
         rest = config.batch_size - k if len(unlabelled) else 0
         return Batches(make, Shuffled(labelled, k), Shuffled(unlabelled, rest))
 
-    def mixed(place):
+    def mixed(place: Tensor) -> dict[str, Tensor]:
         has_label = place < len(labelled)
         return make(pool[place[has_label]], pool[place[~has_label]])
 
     return Batches(mixed, Shuffled(len(pool), config.batch_size))
 
 
-def epoch(config, run):
+def epoch(config: Config, run: Run) -> float:
     """Steps in which every label is seen once."""
     if config.labelled_per_batch:
         return config.labels / config.labelled_per_batch
     return (config.labels + (config.unlabelled if run.method != "Supervised" else 0)) / config.batch_size
 
 
-def scores(config, run, method, x, tx, y):
+def scores(
+    config: Config, run: Run, method: PredictionConsistency, x: Tensor, tx: Tensor, y: Tensor
+) -> tuple[dict[str, float], Tensor]:
     """What Table 1 has of labelled images and their transforms, `accuracy` as the mode takes it; the classes of x."""
     found, predicted = method.evaluate(x, tx, y)
     mixed = (found["accuracy_clean"] + found["accuracy_transformed"]) / 2
@@ -280,7 +288,10 @@ def scores(config, run, method, x, tx, y):
     return found, predicted
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: its scores on the test images, what its learning curves say, its confusion matrix.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).

@@ -13,7 +13,7 @@ RULES = verdicts.rules_in(rules, rules_collapse)
 MODES = ("corrected", "legacy")
 
 
-def judge(scores, data):
+def judge(scores: pd.DataFrame, data: str) -> pd.DataFrame:
     """The verdict on every claim (`verdicts.judge`), by `scores` as in scores.csv; `data` says in which mode."""
     paper, judged = published(PAPER), []
     for mode in MODES:

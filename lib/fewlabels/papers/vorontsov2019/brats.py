@@ -4,22 +4,28 @@ Which networks are trained, and how one is.
 """
 
 import math
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from fewlabels.augment.slices import slice_augment
 from fewlabels.data import brats
+from fewlabels.data.cohort import Cohort
+from fewlabels.data.domains import Domains
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, check_grid
 from fewlabels.errors import BadInput
-from fewlabels.methods.translation import Translation
+from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.papers.vorontsov2019 import training as training
 from fewlabels.papers.vorontsov2019.claims import judge
 from fewlabels.papers.vorontsov2019.rows import Run, Settings, build
 from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -40,7 +46,7 @@ class Config(Settings):
     augment: bool  # Appendix A
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS)
         most = math.ceil(math.log2(240 / self.scale)) - 1  # a norm over a code of one pixel is 0
         if self.levels > most:
@@ -48,17 +54,17 @@ class Config(Settings):
         return self
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs, seed by seed."""
     return [Run(method, TASK, seed) for seed in config.seeds for method in config.methods]
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's half-slices of 240 x 120 of four sequences, 228 patients to train (four fifths of
     those of each grade) and 500 epochs, 300,000 steps (`paper.yaml`)."""
     patients = scores.loc[scores["metric"] == "patients", "value"].min()
@@ -67,19 +73,19 @@ def scale(config, data, scores):
     return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240), counts=counts)
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_brats"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The cohort a config names: the phantom, or BraTS below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     if config.data == "phantom":
         return brats.phantom(seed=0, size=(240 // config.scale, 120 // config.scale))
     return brats.load(root or data_root(), config.scale, tumour_share_of=config.tumour_share_of)
 
 
-def parts_of(config, cohort):
+def parts_of(config: Config, cohort: Cohort) -> dict[str, Domains]:
     """The two domains of each part of the data, patients in one part each. Clipped to [-1, 1] as in the released code,
     which does so after augmentation."""
     split = brats.splits(cohort, config.label_share)
@@ -95,17 +101,20 @@ def parts_of(config, cohort):
     return found
 
 
-def network(config, run, cohort, device="cpu"):
+def network(config: Config, run: Run, cohort: Cohort, device: str = "cpu") -> Translation | Autoencoding:
     """The method of a run from fresh weights; norms for segmentation have parameters of their own."""
     channels, *size = cohort.images.shape[1:]
     return build(config, run.method, size, channels, config.width, config.levels, False, device)
 
 
-def augmented(images, masks):
+def augmented(images: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return (slice_augment(images), None) if masks is None else slice_augment(images, masks)
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of the paper and others, what translation does to lesions, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).

@@ -3,17 +3,22 @@
 Which networks are trained, and how one is.
 """
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from fewlabels.data import cluttered_mnist
+from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.domains import Domains
 from fewlabels.engine import params
 from fewlabels.engine.params import Count, Natural, check_grid
-from fewlabels.methods.translation import Translation
+from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.papers.vorontsov2019 import training as training
 from fewlabels.papers.vorontsov2019.claims import judge
 from fewlabels.papers.vorontsov2019.rows import ABLATIONS, METHODS, Run, Settings, build
@@ -21,6 +26,7 @@ from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
+from fewlabels.types import Report, Stop
 
 __all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
 
@@ -49,7 +55,7 @@ class Config(Settings):
     segmentation_clutter: Clutter  # of `Only segmentation`: pieces of all digits or, as the code can, the labelled
 
     @model_validator(mode="after")
-    def _fits_together(self):
+    def _fits_together(self) -> Self:
         check_grid(self, LISTS, may_be_empty=LISTS[3:])
         for key in ("extra_tasks", "extra_seeds", "large_seeds"):
             methods = f"{key.split('_')[0]}_methods"
@@ -61,7 +67,7 @@ class Config(Settings):
         return self
 
 
-def grid(config):
+def grid(config: Config) -> list[Run]:
     """All runs, seed by seed: the methods on the tasks of 48 x 48, the extra ones, those on 128 x 128."""
     runs = []
     for seed in sorted({*config.seeds, *config.extra_seeds, *config.large_seeds}):
@@ -72,50 +78,53 @@ def grid(config):
     return runs
 
 
-def identity(config, run):
+def identity(config: Config, run: Run) -> dict[str, Any]:
     """All that decides the numbers of one run."""
     return params.identity(config, run, LISTS) | {"amp": config.precision == "bf16"}  # what stored runs have
 
 
-def scale(config, data, scores):
+def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
     images = (config.pairs[0], 59500, "images")
     return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32), counts=[images])
 
 
-def notebooks(config):
+def notebooks(config: Config) -> list[str]:
     """Which notebooks show what a config runs, in their order."""
     return [f"{PAPER}_mnist"]
 
 
-def load(config, root=None):
+def load(config: Config, root: str | None = None) -> Cohort:
     """The source digits: scikit-learn's, or MNIST below `root` (default: FEWLABELS_DATA) or in a prepared file."""
     return cluttered_mnist.digits() if config.data == "digits" else cluttered_mnist.load(root or data_root())
 
 
-def splits(config, cohort):
+def splits(config: Config, cohort: Cohort) -> Split:
     """Which source digits are for which part."""
     return cluttered_mnist.splits(cohort, config.label_share, config.validation_sources)
 
 
-def parts_of(config, task, cohort, folder, clutter="all"):
+def parts_of(config: Config, task: str, cohort: Cohort, folder: Path, clutter: str = "all") -> dict[str, Domains]:
     """The cluttered images of a task, generated once and kept in `folder`, the same for all seeds."""
     options = {"pairs": config.pairs, "dither": config.variant == "paper", "clutter": clutter}
     return cluttered_mnist.cached(folder, cohort, splits(config, cohort), task, **options)
 
 
-def network(config, run, device="cpu"):
+def network(config: Config, run: Run, device: str = "cpu") -> Translation | Autoencoding:
     """The method of a run from fresh weights."""
     side, _ = cluttered_mnist.TASKS[run.task]
     return build(config, run.method, (side, side), 1, *layout(config, run.task), True, device)
 
 
-def layout(config, task):
+def layout(config: Config, task: str) -> tuple[int, int]:
     """Width and halvings of the encoder (Tables 2 and 5)."""
     return (config.width // 2, 5) if task == LARGE else (config.width, 4)
 
 
-def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
+def run(
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of the paper and others, what translation removes and adds, its history.
 
     A pure function of config, run and cohort (bit for bit on one kind of CPU with the same number of threads).
@@ -138,7 +147,7 @@ def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
     return {"subjects": ["all"], "scores": {"dice_global": dice}, "overall": overall, "history": history}
 
 
-def classes_of(residuals, cohort):
+def classes_of(residuals: Tensor, cohort: Cohort) -> np.ndarray:
     """Which digits residuals `(N, 1, S, S)` look like: by the five nearest source digits, where one fits best."""
     from sklearn.neighbors import KNeighborsClassifier  # here, as only this needs it
 
@@ -153,12 +162,12 @@ def classes_of(residuals, cohort):
     return told.predict(normalised(windows))
 
 
-def normalised(images):
+def normalised(images: Tensor) -> np.ndarray:
     """Images as vectors of length 1."""
     return F.normalize(images.flatten(1), dim=1).numpy()
 
 
-def entropy(classes):
+def entropy(classes: np.ndarray) -> float:
     """Of the histogram of classes, in nats: log 10 if all ten digits are as frequent."""
     share = np.bincount(classes, minlength=10) / len(classes)
     return float(-(share[share > 0] * np.log(share[share > 0])).sum())

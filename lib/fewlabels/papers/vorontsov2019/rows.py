@@ -1,13 +1,15 @@
 """The rows of Vorontsov et al. 2019, Tables 1a and 1b, on cluttered MNIST and BraTS alike: what a name stands for."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
+from fewlabels.data.domains import Domains
 from fewlabels.engine.params import Count, Natural, Rate, Size
 from fewlabels.engine.training import Batches, Shuffled
 from fewlabels.errors import BadInput
@@ -52,11 +54,14 @@ class Settings(BaseModel):
     threads: Count
 
     @model_validator(mode="after")
-    def _batch_fits(self):
+    def _batch_fits(self) -> Self:
         if self.labelled_in_batch > self.batch_size:
             found = f"{self.labelled_in_batch} of {self.batch_size}"
             raise ValueError(f"labelled_in_batch: expected at most batch_size, found {found}")
         return self
+
+
+Augment = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]  # images and masks, if there are any
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,15 @@ class Run:
     seed: int
 
     @property
-    def id(self):
+    def id(self) -> str:
         method = self.method.translate({ord(" "): "_", ord("("): None, ord(")"): None})
         return f"{method}_{self.task}_seed={self.seed}"
 
 
-def build(config, method, size, channels, width, levels, adaptive, device):
+def build(
+    config: Settings, method: str, size: Sequence[int], channels: int, width: int, levels: int, adaptive: bool,
+    device: str,
+) -> Translation | Autoencoding:  # fmt: skip
     """The method of a row from fresh weights, for images `(N, channels, *size)`. Uses torch's global RNG.
 
     width, levels  of the encoder; adaptive: whether norms for segmentation come from the code (Eq. 5)
@@ -96,7 +104,7 @@ def build(config, method, size, channels, width, levels, adaptive, device):
     return Translation(G, D, optimisers, weights, config.variant, config.precision == "bf16")
 
 
-def batches(config, method, part, augment=None):
+def batches(config: Settings, method: str, part: Domains, augment: Augment | None = None) -> Batches:
     """Random batches for a row, of one part of the data, on its device.
 
     augment  (images, masks or None) -> the same, transformed
@@ -111,12 +119,13 @@ def batches(config, method, part, augment=None):
     if not len(labelled) and (only or k):
         raise BadInput("training images", "at least one with a mask (label_share, pairs)", "none")
 
-    def presence(i):
+    def presence(i: Tensor) -> dict[str, Tensor]:
         known = has_mask[i].nonzero()[:, 0]
         x_P, masks = augment(part.presence[i], part.masks[i])
+        assert masks is not None
         return {"presence": x_P, "masks": masks[known], "labelled": known}
 
-    def both(i, j, *more):
+    def both(i: Tensor, j: Tensor, *more: Tensor) -> dict[str, Tensor]:
         batch = presence(torch.cat([*more, i]))
         batch["absence"], _ = augment(part.absence[j], None)
         return batch

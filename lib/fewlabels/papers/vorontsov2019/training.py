@@ -1,25 +1,35 @@
 """How a row of `rows` is trained on two domains, and what is measured of it."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from fewlabels.data.domains import Domains
+from fewlabels.engine.protocols import Method
 from fewlabels.engine.training import Stages, seed_of, seeded
-from fewlabels.methods.translation import l1
+from fewlabels.methods.translation import Autoencoding, Translation, l1
 from fewlabels.papers.vorontsov2019 import rows
 from fewlabels.scores import metrics
+from fewlabels.types import History, Report, Stop
 
 THRESHOLDS = 200  # tried for the residual, between its quantiles
 MARGIN = 2  # pixels around a mask in which a residual may lie
 SURROUNDING = 5  # pixels around a lesion that it is compared with
 
 
-def on(part, device):
+def on(part: Domains, device: str) -> Domains:
     return Domains(*(tensor.to(device) for tensor in vars(part).values()))
 
 
-def train(config, run, build, parts, folder, device="cpu", augment=None, report=None, stop=None):
+def train(
+    config: rows.Settings, run: rows.Run, build: Callable[[], Translation | Autoencoding], parts: dict[str, Domains],
+    folder: Path, device: str = "cpu", augment: rows.Augment | None = None, report: Report | None = None,
+    stop: Stop | None = None,
+) -> tuple[Translation | Autoencoding, History]:  # fmt: skip
     """The method that `build()` makes, trained on `parts["train"]`, the best on `parts["validation"]`; the history.
 
     All rows of a seed start from the same seeds. `augment` as of `rows.batches`.
@@ -30,7 +40,7 @@ def train(config, run, build, parts, folder, device="cpu", augment=None, report=
     steps = config.steps_segmentation if run.method == "Only segmentation" else config.steps
     every = -(-config.validate_every * steps // config.steps)  # each row chooses among as many networks
 
-    def validate(method):
+    def validate(method: Method) -> dict[str, float]:
         p = method.predict(validation.presence)[:, 0]
         return {"validation": 100 * metrics.dice_global(p, validation.masks)}
 
@@ -38,7 +48,7 @@ def train(config, run, build, parts, folder, device="cpu", augment=None, report=
     return stage(run.id, build, batches, validate, seed=seed, steps=steps, every=every)
 
 
-def of_training(config, run, history, train, width):
+def of_training(config: rows.Settings, run: rows.Run, history: History, train: Domains, width: int) -> dict[str, float]:
     """What the history says: Dice at validation, iterations in all and to nine tenths of the last Dice; epochs, of the
     images with the target (`Only segmentation`: with masks); the network's width."""
     dice, steps = [entry["validation"] for entry in history], history[-1]["step"]
@@ -48,7 +58,7 @@ def of_training(config, run, history, train, width):
     return found | {"epochs": steps * config.batch_size / images}
 
 
-def of_segmentation(method, test, device):
+def of_segmentation(method: Method, test: Domains, device: str) -> tuple[dict[str, float], Tensor]:
     """Dice of the paper (soft, the whole set as one), of thresholded masks, their mean over images; probabilities."""
     p, y = method.predict(test.presence.to(device))[:, 0].cpu(), test.masks
     found = {"dice_global": metrics.dice_global(p, y), "dice_thresholded": metrics.dice_global(p, y, 0.5)}
@@ -56,7 +66,9 @@ def of_segmentation(method, test, device):
     return found | {"dice_per_image": sum(of_images) / len(of_images)}, p
 
 
-def of_translation(config, method, test, device, seed, left=None):
+def of_translation(
+    config: rows.Settings, method: Translation, test: Domains, device: str, seed: int, left: Tensor | None = None
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """What `Translation` removes and adds, on `config.measured` of the test images; and `translated` of them.
 
     left            where it is known: the images of presence without their targets, as `test.presence`
@@ -90,13 +102,13 @@ def of_translation(config, method, test, device, seed, left=None):
     return found, made
 
 
-def spread(images, n):
+def spread(images: Tensor, n: int) -> Tensor:
     """Places of `n` of the images, or of all if they are fewer, evenly spread, so that no patient stands for all."""
     n = min(n, len(images))
     return torch.arange(n) * len(images) // n
 
 
-def translated(method, x_P, x_A, seed, batch_size=100):
+def translated(method: Translation, x_P: Tensor, x_A: Tensor, seed: int, batch_size: int = 100) -> dict[str, Tensor]:
     """`Translation.translate` of many images, without gradient, u from a seed."""
     method.network.eval()
     with torch.no_grad(), parametrize.cached(), method.autocast(), seeded(x_A.device, seed, "u"):
@@ -105,7 +117,7 @@ def translated(method, x_P, x_A, seed, batch_size=100):
     return {name: torch.cat([piece[name] for piece in pieces]).float() for name in pieces[0] if name != "skips_P"}
 
 
-def contrast(images, masks, brains):
+def contrast(images: Tensor, masks: Tensor, brains: Tensor) -> list[float]:
     """How much lesions differ from the brain around them: |mean inside - mean within 5 pixels|, of each channel.
 
     images `(N, C, H, W)`, masks bool `(N, H, W)`; the brain is where `brains`, images before translation, are not 0.
@@ -115,12 +127,12 @@ def contrast(images, masks, brains):
     return [abs(float(c[masks].mean() - c[around].mean())) for c in images.unbind(1)]
 
 
-def dilated(masks, pixels):
+def dilated(masks: Tensor, pixels: int) -> Tensor:
     """Masks, bool `(N, H, W)`, and all pixels of a square around theirs."""
     return F.max_pool2d(masks[:, None].float(), 2 * pixels + 1, stride=1, padding=pixels)[:, 0] > 0
 
 
-def quantiles(x, n):
+def quantiles(x: Tensor, n: int) -> list[float]:
     """`n` quantiles of a tensor, from its smallest value up, as numbers."""
     ordered = x.flatten().sort().values
     return ordered[torch.linspace(0, len(ordered) - 1, n, dtype=torch.float64).long().to(x.device)].tolist()
