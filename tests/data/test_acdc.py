@@ -827,6 +827,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     """Without N4, which would take minutes on official files."""
     cohort = acdc.load(real_root, 96, n4=False)

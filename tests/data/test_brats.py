@@ -647,6 +647,7 @@ def test_domains():
 # ---- the real files ----
 
 
+@pytest.mark.long
 def test_real_data(tmp_path):
     root = os.environ.get("FEWLABELS_DATA")
     if not root or not Path(root, "brats").is_dir():

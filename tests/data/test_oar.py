@@ -890,6 +890,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     """The stand-in only: PDDCA takes minutes and 20 GB."""
     if (real_root / "pddca").is_dir():
@@ -920,6 +921,7 @@ def test_real_data(real_root, tmp_path):
     assert bone > gland + 0.3
 
 
+@pytest.mark.long
 def test_real_patient(real_root, tmp_path, monkeypatch):
     """From files: the labels there and back, and the same from a prepared file."""
     if (real_root / "pddca").is_dir():
