@@ -3,6 +3,7 @@
 import itertools
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,10 @@ class Patient(NamedTuple):
     values: np.ndarray
 
 
-def open_root(root):
+Opened = tuple[str, dict[str, str], Callable[[str], Patient]]  # data, {patient: grade}, how one is read
+
+
+def open_root(root: Path | str | None) -> Opened:
     """Which data they are, `{patient: grade}` and how one is read: from the folder, or from all that was prepared."""
     if root is None:
         raise BadInput(NOWHERE, f"the folder that holds brats/, or a prepared file (from {FROM})", "nothing")
@@ -44,7 +48,7 @@ def open_root(root):
     return open_arrays(arrays)
 
 
-def open_arrays(arrays):
+def open_arrays(arrays: Mapping[str, np.ndarray]) -> Opened:
     """What `open_root` gives, from arrays."""
     data, names = str(arrays["data"]), arrays["patients"].tolist()
     z = np.concatenate([[0], np.cumsum(arrays["slices"])])
@@ -52,7 +56,7 @@ def open_arrays(arrays):
     ends = np.cumsum([len(SEQUENCES[data]) * masks["brain"][a:b].sum() for a, b in itertools.pairwise(z)])[:-1]
     values = np.split(arrays["values"], ends)
 
-    def read(name):
+    def read(name: str) -> Patient:
         i = names.index(name)
         brain, tumour = (masks[kind][z[i] : z[i + 1]] for kind in ("brain", "tumour"))
         return Patient(brain, tumour, values[i].reshape(len(SEQUENCES[data]), -1))
@@ -60,7 +64,7 @@ def open_arrays(arrays):
     return data, dict(zip(names, arrays["grades"].tolist())), read
 
 
-def arrays_of(root):
+def arrays_of(root: Path | str | None) -> dict[str, np.ndarray]:
     """What a prepared file holds: data; patients, grades, slices `(n,)`; masks as bits, and the values of the brain's
     voxels, sequence by sequence, one patient after the other."""
     data, grade, read = open_root(root)
@@ -76,7 +80,7 @@ def arrays_of(root):
     }
 
 
-def _open_folder(folder):
+def _open_folder(folder: Path) -> Opened:
     official = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
     data = "brats" if official else "brats2015-2seq"
     found = [path for where in official or [folder] for path in listed(where)]
@@ -89,7 +93,7 @@ def _open_folder(folder):
     return data, grade, lambda name: _read(files[name], data)
 
 
-def _files(folder, data):
+def _files(folder: Path, data: str) -> dict[str, Path]:
     """`{sequence, seg, brainmask: path}` of a patient."""
     kinds = (*SEQUENCES[data], "seg", *(["brainmask"] if data != "brats" else []))
     paths = {kind: folder / f"{folder.name}_{kind}.nii.gz" for kind in kinds}
@@ -101,7 +105,7 @@ def _files(folder, data):
     return paths
 
 
-def _read(paths, data):
+def _read(paths: Mapping[str, Path], data: str) -> Patient:
     """One patient from its files."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         volumes = dict(zip(paths, pool.map(_volume, paths.values())))
@@ -115,7 +119,7 @@ def _read(paths, data):
             expected = f"labels {', '.join(map(str, known))}"
             raise BadInput(paths[kind], expected, f"{wrong.size} voxels of others, {wrong[0]}")
     images = np.stack([volumes[name] for name in SEQUENCES[data]])
-    brain = volumes["brainmask"] > 0 if "brainmask" in volumes else images.any(0)
+    brain = np.asarray(volumes["brainmask"] > 0 if "brainmask" in volumes else images.any(0))
     if not brain.any():
         raise BadInput(paths.get("brainmask", paths["flair"]), "voxels of a brain", "nothing but 0")
     values = images[:, brain]
@@ -125,7 +129,7 @@ def _read(paths, data):
     return Patient(brain, volumes["seg"] > 0, values)
 
 
-def _volume(path):
+def _volume(path: Path) -> np.ndarray:
     """A file's voxels, int16 `(Z, H, W)`."""
     array = nifti.read(path).array
     with np.errstate(invalid="ignore"):
@@ -135,7 +139,7 @@ def _volume(path):
     return whole
 
 
-def progress(names, data):
+def progress(names: Iterable[str], data: str) -> Iterable[str]:
     """The official files take minutes."""
     calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "brats"}
     return tqdm(names, desc="MRI", unit="patient", **calm)

@@ -17,8 +17,9 @@ patients too; here the crop is found from the CT alone (`oar_grid.body_of`).
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,7 +54,9 @@ SOURCES = {
 ARRAYS = {"data", "patients", "test", "present", "shapes", "spacing", "claimed_twice", "images", "labels"}
 
 
-def load(root, spacing=(2.5, 1.0, 1.0), size=None):
+def load(
+    root: Path | str | None, spacing: Sequence[float] = (2.5, 1.0, 1.0), size: Sequence[int] | None = None
+) -> Cohort:
     """All patients on one grid as a `Cohort`: images float32 `(N, 1, Z, Y, X)`; labels int64 `(N, Z, Y, X)`; ids and
     groups are the patients; classes are the names of the structure files.
 
@@ -104,7 +107,7 @@ def load(root, spacing=(2.5, 1.0, 1.0), size=None):
     return Cohort(images, labels, names, classes, spacing, names, meta)
 
 
-def to_native(probabilities, patient, cohort):
+def to_native(probabilities: torch.Tensor, patient: str, cohort: Cohort) -> torch.Tensor:
     """Probabilities of a patient, float `(classes, Z, Y, X)` of the grid, on the grid of its files, `(classes, *)`.
 
     Trilinear; what lies outside the crop is background with probability 1. Dice compares the argmax with
@@ -130,13 +133,13 @@ def to_native(probabilities, patient, cohort):
     return probabilities
 
 
-def splits(cohort):
+def splits(cohort: Cohort) -> Split:
     """The official division: all but the test patients are labelled. There is no validation set, as in the paper."""
     test = tuple(cohort.meta["test"])
     return Split(tuple(name for name in cohort.ids if name not in test), (), (), test)
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs to one file `out`; `load(out)` then gives the same bits, on any grid. Returns
     the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does.
 
@@ -149,7 +152,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
     arrays = _arrays(root)
     data, twice, test = str(arrays["data"]), arrays["claimed_twice"], len(arrays["test"])
@@ -162,7 +165,7 @@ def check(root):
     )
 
 
-def _body(root, patient):
+def _body(root: Path | str | None, patient: "Patient") -> oar_grid.Body:
     return oar_grid.body_of(f"{root}: {patient.name}", patient.image, patient.spacing)
 
 
@@ -181,7 +184,11 @@ class Patient(NamedTuple):
     claimed_twice: int
 
 
-def _open(root):
+# data, names, those of the test set, how one is read
+Opened = tuple[str, tuple[str, ...], tuple[str, ...], Callable[[str], Patient]]
+
+
+def _open(root: Path | str | None) -> Opened:
     """Which data they are, the names of the patients, those of the test set, and a function from name to `Patient`."""
     if root is None:
         raise BadInput(
@@ -211,7 +218,7 @@ def _open(root):
     return data, tuple(folders), test, lambda name: _patient(folders[name], data)
 
 
-def _open_prepared(path):
+def _open_prepared(path: Path) -> Opened:
     arrays = prepared.read(path, "oar")
     if set(arrays) != ARRAYS or str(arrays["data"]) not in CLASSES:
         raise BadInput(path, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(arrays))
@@ -219,7 +226,7 @@ def _open_prepared(path):
     ends = np.cumsum(arrays["shapes"].prod(axis=1))
     planes = arrays["images"].reshape(2, -1)
 
-    def read(name):
+    def read(name: str) -> Patient:
         i = names.index(name)
         here, shape = slice(ends[i] - arrays["shapes"][i].prod(), ends[i]), arrays["shapes"][i].tolist()
         image = np.ascontiguousarray(planes[:, here].T).view("<i2").astype(np.int16).reshape(shape)
@@ -229,7 +236,7 @@ def _open_prepared(path):
     return str(arrays["data"]), names, tuple(arrays["test"].tolist()), read
 
 
-def _arrays(root):
+def _arrays(root: Path | str | None) -> dict[str, np.ndarray]:
     """What is kept of all patients; images int16 and labels uint8, all voxels, one patient after the other."""
     data, names, test, read = _open(root)
     patients = [read(name) for name in names]
@@ -246,7 +253,7 @@ def _arrays(root):
     }
 
 
-def _patient(folder, data):
+def _patient(folder: Path, data: str) -> Patient:
     """The `Patient` in a folder. Structures are painted from the largest to the smallest."""
     ct, classes = _nrrd(folder / "img.nrrd"), CLASSES[data]
     image = _values(ct)
@@ -273,7 +280,7 @@ def _patient(folder, data):
     return Patient(folder.name, image.astype(np.int16), labels, present, spacing, int((claims > 1).sum()))
 
 
-def _structure(path, ct):
+def _structure(path: Path, ct: Any) -> np.ndarray:
     """Flat indices of the voxels in a mask of 0 and 1, or 0 and 255, on the grid of the CT."""
     mask = _nrrd(path)
     for name in ("Size", "Spacing", "Origin", "Direction"):
@@ -291,7 +298,7 @@ def _structure(path, ct):
     return inside
 
 
-def _nrrd(path):
+def _nrrd(path: Path) -> Any:
     """The volume of an NRRD file, in LPS orientation."""
     if not path.is_file():
         raise BadInput(path, "an NRRD volume", "no such file")
@@ -308,7 +315,7 @@ def _nrrd(path):
     return sitk.DICOMOrient(image, "LPS")
 
 
-def _values(image):
+def _values(image: Any) -> np.ndarray:
     import SimpleITK as sitk
 
     return sitk.GetArrayFromImage(image)
