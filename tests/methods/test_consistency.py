@@ -255,6 +255,23 @@ def test_both_branches_are_one_forward_pass_in_training_mode():
     assert np.abs(images[:, 0].numpy() - expected).max() <= 1e-10
 
 
+def test_norms_apart_each_kind_of_image_is_a_batch_of_its_own():
+    (x, y), network = batch(), tiny(norm=True)
+    labelled, x = 2, x.clone()
+    x[labelled:] = 3 * x[labelled:] + 1  # unlabelled images are of another kind
+    y, u1, u2 = y[:labelled], fields(1, 5), fields(2, 5)
+    of_labelled, of_others = copy.deepcopy(network), copy.deepcopy(network)
+    alone = method(of_labelled, u1[:labelled], u2[:labelled]).losses(x[:labelled], y)
+    others = method(of_others, u1[labelled:], u2[labelled:]).losses(x[labelled:], y[:0])
+    expected = [alone[0].item(), (labelled * alone[1].item() + 3 * others[1].item()) / 5]
+    found = method(network, u1, u2, norm="apart").losses(x, y)
+    assert [loss.item() for loss in found[:2]] == pytest.approx(expected, abs=1e-9)
+    together = method(copy.deepcopy(of_others), u1, u2).losses(x, y)
+    assert abs(together[0].item() - expected[0]) > 1e-4  # it makes a difference
+    for name, buffer in network.named_buffers():
+        assert torch.equal(buffer, of_labelled.get_buffer(name)), name  # the statistics are those of labelled images
+
+
 # Pixels without a partner -------------------------------------------------------------------------------------------
 
 
@@ -487,6 +504,7 @@ def test_a_batch_without_labels_has_no_supervised_loss():
     ("setting", "message"),
     [
         ({"order": 3}, "order: expected 0 or 1, found 3"),
+        ({"norm": "split"}, "norm: expected one of joint, apart, found 'split'"),
         ({"distance": "dice"}, "distance: expected one of jaccard, mse, kl, found 'dice'"),
         (
             {"gradient": "printed", "order": 1},

@@ -327,7 +327,7 @@ def test_norms_apart_each_kind_passes_as_if_it_were_alone():
     sup, cons = (loss.item() for loss in losses)
     together = method(copy.deepcopy(network)).training_step(data)
     assert abs(together["loss_sup"].item() - sup) > 1e-3  # it makes a difference
-    m = method(network, norms_apart=True)
+    m = method(network, norm="apart")
     record = m.training_step(data)
     assert [record["loss_sup"].item(), record["loss_cons"].item()] == pytest.approx([sup, cons], abs=1e-9)
     for ours, *others in zip(network.parameters(), of_labelled.parameters(), of_others.parameters(), strict=True):
@@ -340,7 +340,7 @@ def test_norms_apart_each_kind_passes_as_if_it_were_alone():
 def test_norms_apart_differ_in_nothing_where_all_images_have_labels_or_norms_are_frozen():
     for labelled, settings in ((12, {}), (5, {"legacy_inference_mode": True})):
         data = batch(labelled) | {"images": images().double()}
-        a, b = (method(plain(), norms_apart=norms, **settings) for norms in (False, True))
+        a, b = (method(plain(), norm=norm, **settings) for norm in ("joint", "apart"))
         of_a, of_b = ({name: value.item() for name, value in m.training_step(data).items()} for m in (a, b))
         assert of_a == pytest.approx(of_b, abs=1e-12)
         assert all(torch.allclose(p, q, atol=1e-12) for p, q in zip(a.network.parameters(), b.network.parameters()))
@@ -348,7 +348,7 @@ def test_norms_apart_differ_in_nothing_where_all_images_have_labels_or_norms_are
 
 
 def test_norms_apart_of_a_batch_without_a_label_move_no_running_statistics():
-    m = method(norms_apart=True)
+    m = method(norm="apart")
     before = state(m.network)
     m.training_step(batch(labelled=0))
     assert changed(m.network, before) == set(before) - statistics(m.network)
@@ -359,7 +359,7 @@ def test_norms_apart_of_a_batch_without_a_label_move_no_running_statistics():
 def test_norms_apart_in_evaluation_are_the_labelled_ones():
     network, data = plain(), batch()
     x = data["images"] = data["images"].double()
-    m = method(network, norms_apart=True)
+    m = method(network, norm="apart")
     m.training_step(data)
     with torch.no_grad():
         expected = copy.deepcopy(network).eval()(x).softmax(1)

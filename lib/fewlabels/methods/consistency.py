@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from fewlabels.losses import mean_squared_error, soft_jaccard, symmetric_kl
+from fewlabels.methods.norms import Norm, check_norm, of_both
 from fewlabels.methods.resumable import Resumable, predict
 from fewlabels.types import Batch, DrawFields, Losses
 from fewlabels.warps import align, gaussian_field, inside, transform_labels, warp
@@ -45,8 +46,7 @@ def reached(field: Tensor, error: Tensor) -> Tensor:
 class TransformationConsistency(Resumable):
     """The Siamese network of Figure 1 and its mini-batch objective, Eq. 1.
 
-    network        images `(N, C, H, W)` -> logits `(N, classes, H, W)`; both branches are one forward pass, and one
-                   batch for its batch norms
+    network        images `(N, C, H, W)` -> logits `(N, classes, H, W)`; both branches are one forward pass
     optimiser      over the network's parameters
     draw           `draw(n)` -> n transforms as fields `(n, 2, H, W)` in pixels
     lam            lambda; 0 is the paper's baseline (L_cons is then computed for the record only)
@@ -55,8 +55,10 @@ class TransformationConsistency(Resumable):
     gradient       of the order-0 layer: "adjoint" (gradients go back to the pixels whose values were copied, the
                    paper's Section 3) or "printed" (the formula of its Section 2: gradients warped by t1 o t2^-1)
     stop_gradient  the ablation the paper argues against: the first branch is a fixed target
+    norm           "joint" (the paper): all images are one batch of the batch norms; or "apart", see `methods.norms`,
+                   for images of your own, where joint may be right on the labelled images alone
 
-    Raises ValueError for an order, distance or gradient that is none of these.
+    Raises ValueError for an order, distance, gradient or norm that is none of these.
     """
 
     STATE = ("network", "optimiser")
@@ -64,8 +66,10 @@ class TransformationConsistency(Resumable):
     def __init__(
         self, network: nn.Module, optimiser: torch.optim.Optimizer, draw: DrawFields, lam: float = 1.0, order: int = 0,
         distance: str = "jaccard", gradient: str = "adjoint", stop_gradient: bool = False,
+        norm: Norm = "joint",
     ) -> None:  # fmt: skip
         check_order(order)
+        check_norm(norm)
         if distance not in DISTANCES:
             raise ValueError(f"distance: expected one of {', '.join(DISTANCES)}, found {distance!r}")
         if gradient not in ("adjoint", "printed") or (gradient, order) == ("printed", 1):
@@ -74,14 +78,15 @@ class TransformationConsistency(Resumable):
             )
         self.network, self.optimiser, self.draw = network, optimiser, draw
         self.lam, self.order, self.C = lam, order, DISTANCES[distance]
-        self.gradient, self.stop_gradient = gradient, stop_gradient
+        self.gradient, self.stop_gradient, self.norm = gradient, stop_gradient, norm
 
     def losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """L_sup, L_cons and the share of pixels left out of L_cons; the first len(y) of the images x have labels y."""
         labelled, S = len(y), DISTANCES["jaccard"]
         u1, u2 = self.draw(len(x)), self.draw(len(x))
         x1, x2 = (warp(x, u, order=3, mode="border") for u in (u1, u2))
-        p1, p2 = self.network(torch.cat([x1, x2])).softmax(1).chunk(2)
+        z1, z2 = of_both(self.network, x1, x2, labelled, self.norm)
+        p1, p2 = z1.softmax(1), z2.softmax(1)
 
         y1, y2 = (transform_labels(y, u[:labelled], p1.shape[1], self.order) for u in (u1, u2))
         loss_sup = (S(y1, p1[:labelled]) + S(y2, p2[:labelled])).sum() / max(1, 2 * labelled)

@@ -4,15 +4,14 @@ Malfliet & Bakker, TU Delft 2021: the idea of Bortsova et al. 2019 (`methods.con
 prediction has no place that would have to be carried along: x and t(x) are predicted alike.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fewlabels.losses import kl_divergence
+from fewlabels.methods.norms import Norm, check_norm, of_both
 from fewlabels.methods.resumable import Resumable
 from fewlabels.types import Batch, Losses
 
@@ -30,37 +29,36 @@ class PredictionConsistency(Resumable):
     optimiser  over the network's parameters
     transform  t: a batch of images -> as many, each transformed at random
     lam        lambda; 0 is the report's supervised step (L_C is then computed for the record only)
-    norms_apart  images without labels, and their transforms, are a batch of the norms by themselves, whose weights they
-               share; running statistics are those of labelled images alone. Else all are one batch, as in the report
+    norm       "joint" (the report): images with and without labels are one batch of the norms; or "apart", see
+               `methods.norms`
 
     What the report's code does otherwise, each a switch of its own:
     legacy_inference_mode    the network is trained as it predicts: no dropout, norms that never see a batch
     kl_clip                  probabilities below it are clipped before the logarithm (Keras: 1e-7), see `kl_divergence`
     symmetric_supervised_kl  L_S is symmetric too, as the report's text (not its code) says
+
+    Raises ValueError for another `norm`.
     """
 
     STATE = ("network", "optimiser")
 
     def __init__(
         self, network: nn.Module, optimiser: torch.optim.Optimizer, transform: Callable[[Tensor], Tensor],
-        lam: float = 1.0, norms_apart: bool = False, legacy_inference_mode: bool = False, kl_clip: float = 0.0,
+        lam: float = 1.0, norm: Norm = "joint", legacy_inference_mode: bool = False, kl_clip: float = 0.0,
         symmetric_supervised_kl: bool = False,
     ) -> None:  # fmt: skip
+        check_norm(norm)
         self.network, self.optimiser, self.transform, self.lam = network, optimiser, transform, lam
-        self.norms_apart, self.legacy_inference_mode, self.kl_clip = norms_apart, legacy_inference_mode, kl_clip
+        self.norm, self.legacy_inference_mode, self.kl_clip = norm, legacy_inference_mode, kl_clip
         self.symmetric_supervised_kl = symmetric_supervised_kl
 
     def log_probabilities(self, images: Tensor) -> Tensor:
         return self.network(images).log_softmax(1)
 
-    def of_both(self, x: Tensor, tx: Tensor, labelled: int) -> Sequence[Tensor]:
+    def of_both(self, x: Tensor, tx: Tensor, labelled: int) -> tuple[Tensor, Tensor]:
         """Log-probabilities of x and of t(x), of which the first `labelled` images have labels."""
-        if not self.norms_apart or labelled == len(x):
-            return self.log_probabilities(torch.cat([x, tx])).chunk(2)
-        parts = [self.log_probabilities(torch.cat([x[:labelled], tx[:labelled]])).chunk(2)] if labelled else []
-        with statistics_kept(self.network):
-            parts.append(self.log_probabilities(torch.cat([x[labelled:], tx[labelled:]])).chunk(2))
-        return [torch.cat(of) for of in zip(*parts, strict=True)]
+        z1, z2 = of_both(self.network, x, tx, labelled, self.norm)
+        return z1.log_softmax(1), z2.log_softmax(1)
 
     def losses(self, log_p1: Tensor, log_p2: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """L_S and L_C of the log-probabilities `(B, classes)` of x and of t(x), the first len(y) of them labelled."""
@@ -102,16 +100,3 @@ class PredictionConsistency(Resumable):
         """Class probabilities `(N, classes)` of images as they are."""
         self.network.eval()
         return torch.cat([self.log_probabilities(part).exp() for part in images.split(batch_size)])
-
-
-@contextmanager
-def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch norms in training mode still normalise by their batch, but their running statistics do not see it."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

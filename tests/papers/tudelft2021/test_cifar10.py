@@ -251,9 +251,9 @@ def test_switches_reach_the_method(digits, mode):
     assert method.kl_clip == (1e-7 if mode in ("legacy", "kl_clip") else 0)
     assert method.symmetric_supervised_kl == (mode == "symmetric_supervised_kl")
     assert method.lam == 0.7
-    assert not method.norms_apart
+    assert method.norm == "joint"
     apart = experiment.build(tiny(norms="apart", labelled_per_batch=4), run_of(mode=mode), digits, 0.7, 0.02)
-    assert apart.norms_apart
+    assert apart.norm == "apart"
     (group,) = method.optimiser.param_groups
     assert (type(method.optimiser), group["lr"], group["eps"]) == (torch.optim.Adam, 0.02, 1e-7)
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 0)

@@ -192,7 +192,7 @@ def build(
     return PredictionConsistency(
         network, torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7),  # Keras' epsilon
         transform_of(run, "training"), lam,
-        norms_apart=config.norms == "apart", legacy_inference_mode="legacy_inference_mode" in on,
+        norm="apart" if config.norms == "apart" else "joint", legacy_inference_mode="legacy_inference_mode" in on,
         kl_clip=KL_CLIP if "kl_clip" in on else 0.0, symmetric_supervised_kl="symmetric_supervised_kl" in on,
     )  # fmt: skip
 
