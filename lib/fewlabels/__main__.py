@@ -8,15 +8,21 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from os.path import expanduser
 from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, datasets, results_root
 
+if TYPE_CHECKING:  # imports pandas and torch, which `list` does without
+    from fewlabels.engine.protocols import Experiment
 
-def main(arguments=None):
+
+def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return args.command(args)
@@ -35,7 +41,7 @@ def main(arguments=None):
         return 75
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """The sweep of a parameter file with its tables and claims: what the notebook's sweep cell does."""
     from fewlabels.engine import params, report, sweep
     from fewlabels.engine.training import Stopped
@@ -57,7 +63,7 @@ def run(args):
     return 1 if failed else 0
 
 
-def notebooks(args):
+def notebooks(args: argparse.Namespace) -> int:
     """Runs the experiment's table notebooks with a parameter file into its result folder."""
     from fewlabels.engine.notebooks import run_all
 
@@ -72,7 +78,7 @@ def notebooks(args):
     return 1 if failed else 0
 
 
-def list_all(args):
+def list_all(args: argparse.Namespace) -> int:
     """Lists what can be reproduced and which data can be checked, as targets of make."""
     from fewlabels.engine import experiments
 
@@ -83,25 +89,25 @@ def list_all(args):
     return 0
 
 
-def prepare(args):
+def prepare(args: argparse.Namespace) -> int:
     """Packs an official data folder into one checksummed file for machines without the originals."""
     _dataset(args.dataset).prepare(args.data, args.out)
     return 0
 
 
-def check_data(args):
+def check_data(args: argparse.Namespace) -> int:
     """Verifies that a data folder is complete and says what it is."""
     print(_dataset(args.dataset).check(args.data))
     return 0
 
 
-def download(args):
+def download(args: argparse.Namespace) -> int:
     """Fetches a data set that is open to all into the data root, checksum verified."""
     print(_dataset(args.dataset).download(args.data))
     return 0
 
 
-def ledger(args):
+def ledger(args: argparse.Namespace) -> int:
     """Judges the stored scores again; writes LEDGER.md beside them and the counts of verdicts into README.md."""
     from fewlabels.engine.ledger import judge_again, write
 
@@ -110,18 +116,18 @@ def ledger(args):
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
     commands = parser.add_subparsers(
         required=True, metavar="run | notebooks | list | prepare | check-data | download | ledger"
     )
 
-    def command(name, function):
+    def command(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(command=function)
         return sub
 
-    def reading(name, function):
+    def reading(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         sub = command(name, function)
         help_data = "data root or prepared file (default: FEWLABELS_DATA)"
         sub.add_argument("--data", type=expanduser, default=data_root(), help=help_data)
@@ -147,9 +153,10 @@ def _parser():
     return parser
 
 
-def _only(experiment, config, text):
+def _only(experiment: "Experiment", config: Any, text: str) -> Callable[[Any], bool]:
     """A filter of runs from 'split=0,split=1,labels=5'. Raises BadInput when it names nothing of the grid."""
-    runs, wanted = experiment.grid(config), {}
+    runs = experiment.grid(config)
+    wanted: dict[str, set[str]] = {}
     keys = list(vars(runs[0]))
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
@@ -159,7 +166,7 @@ def _only(experiment, config, text):
             raise BadInput(f"--only {part}", f"one of {', '.join(sorted(values))}", repr(value))
         wanted.setdefault(key, set()).add(value)
 
-    def only(run):
+    def only(run: Any) -> bool:
         return all(str(getattr(run, key)) in values for key, values in wanted.items())
 
     if not any(map(only, runs)):
@@ -167,11 +174,11 @@ def _only(experiment, config, text):
     return only
 
 
-def _signalled():
+def _signalled() -> Callable[[], bool]:
     """() -> True once SIGINT or SIGTERM has come. A second SIGINT ends the process as usual."""
     came = []
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -180,7 +187,7 @@ def _signalled():
     return lambda: bool(came)
 
 
-def _dataset(name):
+def _dataset(name: str) -> ModuleType:
     return import_module(f"fewlabels.data.{name}")
 
 

@@ -4,6 +4,7 @@ import ast
 import base64
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -18,14 +19,14 @@ from fewlabels.files import palette, whole, writable, write_text
 from fewlabels.paths import CHECKOUT
 
 
-def read(source):
+def read(source: Path) -> Any:
     """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
     notebook = jupytext.read(source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return notebook
 
 
-def parameters(notebook):
+def parameters(notebook: Any) -> dict[str, Any]:
     """The literals of the cell tagged `parameters`, by name."""
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
@@ -34,7 +35,7 @@ def parameters(notebook):
     return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in assignments}
 
 
-def run_all(params_file):
+def run_all(params_file: Path | str) -> tuple[list[Path], list[str]]:
     """Executes the notebooks that show what a parameter file runs (`experiment.notebooks`), with its values.
 
     Returns the executed notebooks' paths and the ids of the grid's runs that failed. Raises BadInput for parameters
@@ -57,7 +58,7 @@ def run_all(params_file):
     return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]
 
 
-def execute(source, target, values):
+def execute(source: Path, target: Path, values: dict[str, Any]) -> Path:
     """Runs one percent script with parameter values into `target`, from the repository's root."""
     notebook = read(source)
     for key in {*values} ^ {*parameters(notebook)}:
@@ -92,14 +93,14 @@ def execute(source, target, values):
     return target
 
 
-def shrink(notebook):
+def shrink(notebook: Any) -> None:
     """Stores a notebook's pictures with a palette."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
             output["data"]["image/png"] = base64.b64encode(palette(base64.b64decode(png))).decode() + "\n"
 
 
-def build(source):
+def build(source: Path) -> None:
     """`notebooks/x.py` -> `notebooks/x.ipynb`, executed with its own parameters, its outputs kept.
 
     Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file but Python's

@@ -232,7 +232,9 @@ def chaitanya_17(scores: pd.DataFrame) -> Verdict:
     auc = {place: round(of.mean(), DIGITS) for place, of in of_row.items()}
     # a discriminator tells images of few patients from real ones whatever is done to them: A's AUC is the yardstick
     told = {n: [row for row in IMAGES if auc[row, n] > 0.9 and auc[row, n] >= auc["A", n]] for n in VOLUMES}
-    tests = [clearest(found[row, "A", n] for row in told[n]) if told[n] else ("", None, False) for n in VOLUMES]
+    tests: list[tuple[str, Any, bool]] = [
+        clearest(found[row, "A", n] for row in told[n]) if told[n] else ("", None, False) for n in VOLUMES
+    ]
     helps = [some_above(found[row, "A", n] for row in IMAGES) for n in VOLUMES]
     real = [not any(above(found[row, "A", n]) for row in told[n]) for n in VOLUMES]
     judged = verdict(all(clear for *_, clear in tests), any(a and b for a, b in zip(helps, real)))
