@@ -1,6 +1,7 @@
 """The command line: exit status, one line on stderr, and nothing written where the input was bad."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fewlabels.__main__ import main
+from fewlabels.engine import report
 from fewlabels.engine.training import Diverged
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 
@@ -350,3 +352,85 @@ def test_interrupted(command, monkeypatch, params_file):
     assert command("notebooks", params_file()) == (
         75, "", "fewlabels: interrupted; the same command goes on from what is stored\n"
     )  # fmt: skip
+
+
+# ---- notebooks, whose cells cost nothing here ----
+
+
+@pytest.fixture
+def executed(calls, monkeypatch):
+    """Which notebooks were executed."""
+    done = []
+
+    def execute(source, target, values):
+        done.append(target.name)
+        config = experiment.Config(**values)
+        report.write(experiment, config, experiment.load(config), target.parent)
+        target.write_text("{}")
+
+    monkeypatch.setattr("fewlabels.engine.notebooks.execute", execute)
+    return done
+
+
+def test_notebooks_says_the_table_the_best_method_and_what_to_open(calls, executed, command, params_file, results):
+    path = params_file()
+    status, first, err = command("notebooks", path)
+    assert (status, err) == (0, "")
+    folder = results / "jsrt/phantom-tiny"
+    said = first.replace("\r", "\n").splitlines()
+    assert said[0].startswith("Data: phantom: synthetic")
+    assert said[3:5] == ["100%|██████████| 2 of 2 runs", "Figures and verdicts: notebooks/bortsova2019_table1.py"]
+    assert {"Baseline  50.0", "SemiTC+   50.0", "Best, 2 labels: Baseline 50.0", f"To open, in {folder}/"} < {*said}
+    assert "[" not in first
+    assert (len(calls), executed) == (2, ["bortsova2019_table1.ipynb"])
+
+    status, again, err = command("notebooks", path)
+    assert (status, err) == (0, "")
+    assert again.splitlines()[0] == "Nothing has changed since these results were made:"
+    assert again.split("\n\n", 1)[1] == first.split("\n\n", 1)[1]
+    assert (len(calls), len(executed)) == (2, 1)
+
+    (folder / "table1.md").write_text("| edited |\n")
+    assert command("notebooks", path)[1].endswith(first.split("\n\n", 1)[1])
+    assert (len(calls), len(executed)) == (2, 2)
+    next((folder / "runs").iterdir()).unlink()
+    assert command("notebooks", path)[0] == 0
+    assert (len(calls), len(executed)) == (3, 3)
+
+
+def test_notebooks_with_a_failed_run_is_never_done(calls, executed, command, params_file, monkeypatch):
+    quick, path = experiment.run, params_file()
+
+    def run(config, run, *arguments):
+        if run.method == "Baseline":
+            raise Diverged("a loss is not finite")
+        return quick(config, run, *arguments)
+
+    monkeypatch.setattr(experiment, "run", run)
+    for _ in range(2):
+        status, _, err = command("notebooks", path)
+        assert status == 1
+        assert err == "fewlabels: Baseline_labels=2_split=0_seed=0 failed: Diverged: a loss is not finite\n"
+    monkeypatch.setattr(experiment, "run", quick)
+    assert command("notebooks", path)[0] == 0
+
+
+def test_nothing_is_trained_for_a_notebook_that_does_not_take_the_parameters(
+    calls, command, params_file, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("fewlabels.engine.notebooks.CHECKOUT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/bortsova2019_table1.py").write_text('# %% tags=["parameters"]\nsteps = 3\n')
+    status, _, err = command("notebooks", params_file())
+    assert status == 2
+    assert "bortsova2019_table1.py" in err
+    assert calls == []
+
+
+def test_who_reads_has_enough():
+    """`python -m fewlabels list | head -1`"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "fewlabels", "list"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")

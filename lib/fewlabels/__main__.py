@@ -1,13 +1,14 @@
 """The command line: `python -m fewlabels run | notebooks | list | prepare | check-data | download | ledger`.
 
 Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` after the
-next checkpoint, all others at once (the same command goes on from there).
+next checkpoint, all others at once (the same command goes on from there), 141 nobody reads what is said.
 """
 
 import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from os.path import expanduser
@@ -25,7 +26,12 @@ if TYPE_CHECKING:  # imports pandas and torch, which `list` does without
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
-        return args.command(args)
+        status = args.command(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `| head`: who reads has enough; what is left is not for the interpreter to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of a process that SIGPIPE ended
     except BadInput as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         return 2
@@ -44,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     """The sweep of a parameter file with its tables and claims: what the notebook's sweep cell does."""
     from fewlabels.engine import params, report, sweep
+    from fewlabels.engine.summary import summary
     from fewlabels.engine.training import Stopped
 
     experiment, config = params.load(args.params)
@@ -56,25 +63,35 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stopped:
         print(f"fewlabels: {stopped}; the same command goes on from there", file=sys.stderr)
         return 75
-    for name, message in failed.items():
-        print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
     if sweep.records(experiment, config, folder):
         report.write(experiment, config, cohort, folder)
-    return 1 if failed else 0
+        print("", summary(folder, getattr(experiment, "BEST", "")), sep="\n")
+    return _failed(failed)
 
 
 def notebooks(args: argparse.Namespace) -> int:
     """Runs the experiment's table notebooks with a parameter file into its result folder."""
-    from fewlabels.engine.notebooks import run_all
+    from fewlabels.engine.summary import summary
+    from fewlabels.engine.unchanged import stamped
 
+    begun = time.monotonic()
     for name in ("data", "results"):  # the notebooks take both from the environment
         if value := getattr(args, name):
             os.environ[f"FEWLABELS_{name.upper()}"] = str(Path(value).absolute())
-    written, failed = run_all(args.params)
-    for path in written:
-        print(path)
-    for name in failed:
-        print(f"fewlabels: {name} failed, see the folder failed/ beside the notebook", file=sys.stderr)
+    if found := stamped(args.params):
+        print("Nothing has changed since these results were made:", end="\n\n")
+        print(summary(*found))
+        return 0
+    from fewlabels.engine.notebooks import run_all  # imports that take seconds
+
+    folder, experiment, failed = run_all(args.params, begun)
+    print("", summary(folder, getattr(experiment, "BEST", "")), sep="\n")
+    return _failed(failed)
+
+
+def _failed(failed: dict[str, str]) -> int:
+    for name, message in failed.items():
+        print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -60,6 +60,8 @@ def writable(folder: Path) -> Iterator[None]:
     """Says in one line that the block could not write to `folder`. Raises BadInput."""
     try:
         yield
+    except BrokenPipeError:  # of the terminal
+        raise
     except OSError as error:
         raise BadInput(folder, "a folder that can be written", error.strerror or error) from None
 

@@ -33,7 +33,7 @@ PROFILES = {
     "jsrt": {"smoke", "quick", "lite", "paper", "amplitude"},
     "cifar10": {"smoke", "quick", "lite", "legacy", "paper", "rates", "collapse", "probe", "probe_apart"},
     "acdc": {"smoke", "quick", "lite", "paper", "probe", "probe_whole", "probe_dice"},
-    "isic": {"smoke", "quick", "lite", "paper"},
+    "isic": {"smoke", "quick", "lite", "paper", "backbones"},
     "oar": {"smoke", "quick", "lite", "paper"},
     "mnist": {"smoke", "quick", "lite", "paper"},
     "brats": {"smoke", "quick", "lite", "paper"},

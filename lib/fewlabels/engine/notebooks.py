@@ -2,7 +2,8 @@
 
 import ast
 import base64
-import sys
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import papermill
 from nbclient import NotebookClient
 
 from fewlabels.data.cohort import STAND_INS
-from fewlabels.engine import params, report, sweep
+from fewlabels.engine import params, report, sweep, unchanged
+from fewlabels.engine.protocols import Experiment
 from fewlabels.engine.sweep import folder_of
 from fewlabels.errors import BadInput
 from fewlabels.files import palette, whole, writable, write_text
@@ -35,41 +37,56 @@ def parameters(notebook: Any) -> dict[str, Any]:
     return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in assignments}
 
 
-def run_all(params_file: Path | str) -> tuple[list[Path], list[str]]:
+def run_all(params_file: Path | str, begun: float | None = None) -> tuple[Path, Experiment, dict[str, str]]:
     """Executes the notebooks that show what a parameter file runs (`experiment.notebooks`), with its values.
 
-    Returns the executed notebooks' paths and the ids of the grid's runs that failed. Raises BadInput for parameters
-    that the Config or a notebook does not take, and what a cell raised.
+    The runs are done here, with a bar at the terminal, but for "smoke", of which a notebook does two; the notebooks
+    find them stored. `begun`: when (`time.monotonic`) this process began, with its imports.
+
+    Returns the result folder, the experiment and `{run id: message}` of the runs that failed. Raises BadInput for
+    parameters that the Config or a notebook does not take, and what a cell raised.
     """
+    begun = begun or time.monotonic()
     experiment, config = params.load(params_file)
-    if config.data in STAND_INS:  # nothing in them can be bad: only the notebook takes the time to make them
-        cohort, says = None, f"{config.data}, nothing to download"
-    else:  # bad data are said here, in one line
-        cohort = experiment.load(config)
-        says = f"{cohort.meta['data']}: {cohort.meta['source']}"
-    print(f"Data: {says}", flush=True)
+    cohort = experiment.load(config)
+    print(f"Data: {cohort.meta['data']}: {cohort.meta['source']}", flush=True)
     folder = folder_of(experiment, config, cohort)
-    if not experiment.notebooks(config):  # a paper without any has its tables all the same
-        cohort = cohort or experiment.load(config)
-        sweep.sweep(experiment, config, cohort, folder)
-        report.write(experiment, config, cohort, folder)
     scripts = [CHECKOUT / "notebooks" / f"{name}.py" for name in experiment.notebooks(config)]
-    written = [execute(source, folder / f"{source.stem}.ipynb", config.model_dump()) for source in scripts]
-    return written, [run.id for run in experiment.grid(config) if (folder / "failed" / f"{run.id}.json").exists()]
+    for source in scripts:
+        check(source, config.model_dump())
+    if config.profile != "smoke" or not scripts:
+        each = 2 * (time.monotonic() - begun)  # a notebook begins with imports and data too, then draws as long
+        sweep.sweep(experiment, config, cohort, folder, after=each * len(scripts))
+    if not scripts:  # a paper without any has its tables all the same
+        report.write(experiment, config, cohort, folder)
+    del cohort
+    for source in scripts:
+        print(f"Figures and verdicts: notebooks/{source.name}", flush=True)
+        execute(source, folder / f"{source.stem}.ipynb", config.model_dump())
+    holes = {run.id: folder / "failed" / f"{run.id}.json" for run in experiment.grid(config)}
+    failed = {run: json.loads(path.read_text())["error"] for run, path in holes.items() if path.exists()}
+    if config.data in STAND_INS and not failed:  # other data may change
+        unchanged.stamp(folder, params_file, getattr(experiment, "BEST", ""))
+    return folder, experiment, failed
+
+
+def check(source: Path, values: dict[str, Any]) -> None:
+    """Does a percent script take these parameters, and no others? Raises BadInput."""
+    for key in {*values} ^ {*parameters(read(source))}:
+        found = "a parameter it does not have" if key in values else "no value"
+        raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
 
 
 def execute(source: Path, target: Path, values: dict[str, Any]) -> Path:
     """Runs one percent script with parameter values into `target`, from the repository's root."""
+    check(source, values)
     notebook = read(source)
-    for key in {*values} ^ {*parameters(notebook)}:
-        found = "a parameter it does not have" if key in values else "no value"
-        raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
     with writable(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with whole(target) as unfinished:
         try:
-            # stdout_file: the sweep's own bar shows in the terminal too
-            options = {"kernel_name": "python3", "cwd": CHECKOUT, "stdout_file": sys.stdout}
+            options = {"kernel_name": "python3", "cwd": CHECKOUT, "progress_bar": False}
+            options["extra_arguments"] = ["--log-level=CRITICAL"]  # of the kernel: it speaks at the terminal of itself
             done = papermill.execute_notebook(notebook, f"{unfinished}.ipynb", parameters=values, **options)
         except papermill.PapermillExecutionError as error:
             if error.ename == "BadInput":  # one line for the user, not the kernel's traceback

@@ -37,7 +37,12 @@ Trained = TypeVar("Trained", bound=Method)  # a stage returns the kind of method
 
 
 class Experiment(Protocol):
-    """A module in the folder of a paper. `config` is its Config, `run` one of its grid."""
+    """A module in the folder of a paper. `config` is its Config, `run` one of its grid.
+
+    It may have two more parts, for who watches at a terminal: `stages(config, run) -> {name: steps}`, the stages of
+    training in their order, by which the time left is reckoned (a name that several runs have: trained once); `BEST`,
+    a pattern of the columns in its tables where the highest value names the best method.
+    """
 
     NAME: str  # of params/<NAME>/, results/<NAME>/ and make reproduce-<NAME>
     Config: type  # pydantic; its fields are the keys of the parameter files

@@ -13,11 +13,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from fewlabels import precision
 from fewlabels.data.cohort import Cohort
-from fewlabels.engine import memory, provenance
+from fewlabels.engine import memory, progress, provenance
 from fewlabels.engine.protocols import Experiment
 from fewlabels.engine.training import Stopped
 from fewlabels.errors import BadInput
@@ -50,7 +49,7 @@ def _device(name: torch.device | str | None) -> torch.device:
 
 def sweep(
     experiment: Experiment, config: Any, cohort: Cohort, folder: Path, *, only: Callable[[Any], bool] | None = None,
-    device: torch.device | str | None = None, limit: int | None = None, stop: Stop | None = None,
+    device: torch.device | str | None = None, limit: int | None = None, stop: Stop | None = None, after: float = 0,
 ) -> dict[str, str]:  # fmt: skip
     """Runs `experiment.grid(config)` on a cohort and writes `folder/runs/<run-id>.json`, one file a run.
 
@@ -58,6 +57,7 @@ def sweep(
     device  default: CUDA if there is one, else the CPU
     limit   at most this many runs
     stop    () -> True asks to stop after the next checkpoint: raises Stopped
+    after   seconds that the caller takes once the sweep is done, for the time left that the bar shows
 
     Returns `{run id: message}` of the runs that failed. Raises BadInput when a stored run was made with another
     config or from other data: numbers of two kinds are never mixed; or for a `precision` that the device has not.
@@ -70,45 +70,50 @@ def sweep(
     missing = [run for run in runs if run not in there]
     if missing:
         precision.check(getattr(config, "precision", "fp32"), device)
-    failed = {}
-    # Plain text, and few lines where they pile up: notebooks keep every refresh, log files too.
-    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "miniters": 0, "file": sys.stdout}
-    with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run", desc=folder.name, **calm) as bar:
-
-        def report(stage: str, step: int, steps: int, entry: dict[str, Any]) -> None:
-            score = f", validation {entry['validation']:.1f}" if "validation" in entry else ""
-            bar.set_postfix_str(f"{stage} {step}/{steps}{score}", refresh=False)
-            bar.update(0)
-
-        for run in missing:
+    failed, places = {}, {}
+    for run in missing:
+        identity = experiment.identity(config, run)
+        places[run] = checkpoints(folder, run, identity, fingerprint, code, device)
+    with _bar(experiment, config, folder, runs, there, places, after) as bar:
+        for run, place in places.items():
+            bar.begin(run.id, [path.parent.name for path in place.glob("*/last.pt")])
             with writable(folder):
                 try:
-                    _one(experiment, config, run, cohort, folder, fingerprint, code, device, report, stop)
+                    _one(experiment, config, run, cohort, folder, place, fingerprint, code, device, bar.report, stop)
+                    bar.end()
                 except Stopped:
                     raise
                 except (RuntimeError, ArithmeticError) as error:  # Diverged, out of memory: a hole in the table
                     failed[run.id] = f"{type(error).__name__}: {error}"
                     why = {"error": failed[run.id], "trace": traceback.format_exc()}
                     write_json(folder / "failed" / f"{run.id}.json", why)
-                    tqdm.write(f"{run.id} failed: {failed[run.id]}")
-            bar.update()
+                    bar.end(failed[run.id])
     return failed
 
 
+def _bar(
+    experiment: Experiment, config: Any, folder: Path, runs: list[Any], there: dict[Any, dict[str, Any]],
+    places: dict[Any, Path], after: float,
+) -> progress.Bar:  # fmt: skip
+    plans = {run.id: progress.plan(experiment, config, run) for run in runs}
+    seconds = {run.id: there[run]["seconds"] for run in runs if run in there}
+    finished = {path.parent.name for place in {*places.values()} for path in place.glob("*/network.pt")}
+    known = progress.Progress(plans, seconds, finished)
+    return progress.Bar(known, len(runs), len(seconds), after)
+
+
 def _one(
-    experiment: Experiment, config: Any, run: Any, cohort: Cohort, folder: Path, fingerprint: str, code: dict[str, Any],
-    device: torch.device, report: Report, stop: Stop | None,
+    experiment: Experiment, config: Any, run: Any, cohort: Cohort, folder: Path, place: Path, fingerprint: str,
+    code: dict[str, Any], device: torch.device, report: Report, stop: Stop | None,
 ) -> None:  # fmt: skip
     """Does one run and stores it. `seconds`: of this sitting, with stage 1 where this run was the first to need it."""
-    identity = experiment.identity(config, run)
     started, clock = provenance.now(), time.perf_counter()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    place = checkpoints(folder, run, identity, fingerprint, code, device)
     result = experiment.run(config, run, cohort, place, device, report, stop)
     record = {
         "run": run.id,
-        "config": identity,
+        "config": experiment.identity(config, run),
         "seconds": round(time.perf_counter() - clock, 1),
         "peak_memory_mb": _peak_memory_mb(device),
         "network": str((place / run.id / "network.pt").relative_to(folder)),

@@ -30,9 +30,13 @@ from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, History, Report, Stop
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "jsrt"
+BEST = r"\d+ labels|mIoU.*"
 TABLE_2 = ("Baseline", "SemiTC", "SemiTC+")
 # What spans the grid.
 LISTS = ("splits", "labels", "methods", "stop_gradient_labels", "matched_validation_labels", "seeds", "amplitude")
@@ -138,6 +142,11 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     steps = config.steps_supervised + config.steps_finetune
     copy = "8-bit copy" if data == "jsrt-8bit" else ""
     return of_paper((steps, 10000), (config.width, 32), (config.size, 512), beside=[copy])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """Stage 1, which the methods of one split, label count and seed share, and stage 2: `{name: steps}`."""
+    return {f"supervised_{_place(run)}": config.steps_supervised, run.id: config.steps_finetune}
 
 
 def notebooks(config: Config) -> list[str]:

@@ -30,9 +30,13 @@ from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, History, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "acdc"
+BEST = r"mean, \d"
 
 LISTS = ("methods", "labels", "splits", "seeds", "extra_methods", "extra_labels", "extra_splits")
 EXTRA = LISTS[4:]
@@ -123,6 +127,13 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     middle = f"the middle {field} px alone" if field < acdc.GRID else ""
     copy = "copy without spacing" if data == "acdc-unspaced" else ""
     return of_paper((config.steps, 10000), (config.width, 16), (config.size, field), beside=[middle, copy])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """The generators that a row needs, each trained once for all rows that use it, and S: `{name: steps}`."""
+    names, variant = rows.parts(run.method)
+    generators = [f"{name} ({variant})" if variant else name for name in names if name in rows.GENERATORS]
+    return {replace(run, method=name).id: config.steps_generator for name in generators} | {run.id: config.steps}
 
 
 def notebooks(config: Config) -> list[str]:

@@ -4,7 +4,7 @@ Which networks are trained, and how one is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -31,9 +31,13 @@ from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, History, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "isic"
+BEST = ".*"
 
 LISTS = ("methods", "backbones", "folds", "seeds", "extra_methods", "extra_folds")
 IMAGES = 8012  # of the four folds that train
@@ -113,6 +117,21 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     copy = "copy of 200 px" if data == "ham10000-200px" else ""
     steps, width = (config.steps * config.batch_size, 17500 * 32), (config.generator_width, 16)
     return of_paper(steps, width, (config.size, 224), counts=[images], beside=[network, copy])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """What a row trains before T (generators, networks of a search), and T: `{name: steps}`."""
+    before = {}
+    if run.method == "cGAN":
+        before = {f"{run.id}_{kind}": config.steps_generator for kind in gao_rows.CGAN}
+    if run.method == gao_rows.RANDOM:
+        before = {replace(run, method="Comb").id: config.steps}
+    if run.method == "Fast AA":
+        before = {f"Fast_AA_search_{run.id}": config.steps}
+    if run.method == "RandAug" and len(config.rand_augment) > 1:
+        first = replace(run, fold=config.folds[0]).id
+        before = {f"RandAug_{n}_{m}_{first}": config.steps for n, m in config.rand_augment}
+    return before | {run.id: config.steps}
 
 
 def notebooks(config: Config) -> list[str]:

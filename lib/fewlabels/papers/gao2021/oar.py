@@ -33,9 +33,13 @@ from fewlabels.scores.scale import of_paper
 from fewlabels.scores.sliding import sliding_window
 from fewlabels.types import Device, History, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "oar"
+BEST = "average Dice"
 
 LISTS = ("methods", "seeds")
 
@@ -99,6 +103,12 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     patch = (prod(config.patch), 40 * 192 * 192)
     others = "OpenKBP in place of PDDCA" if data == "openkbp-for-pddca" else ""
     return of_paper((config.steps, 30000), (config.width, 32), patch, "voxels a patch", beside=[others])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """cGAN's generators, where the row has them, and T: `{name: steps}`."""
+    generators = gao_rows.CGAN if run.method == "cGAN" else ()
+    return {f"{run.id}_{kind}": config.steps_generator for kind in generators} | {run.id: config.steps}
 
 
 def notebooks(config: Config) -> list[str]:

@@ -30,9 +30,13 @@ from fewlabels.precision import Precision
 from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, History, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "cifar10"
+BEST = "Accuracy.*"
 
 # How the code behind the report departs from its text or from good practice; `legacy` is the first four.
 SWITCHES = ("legacy_inference_mode", "fixed_angle", "kl_clip", "mixed_accuracy", "symmetric_supervised_kl")
@@ -139,6 +143,15 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     copy = "JPEG copy" if data.startswith("cifar10-jpeg") else ""
     steps = (config.steps_supervised + config.steps_semi, 3840 + 45960)
     return of_paper(steps, (config.width, 1), counts=[images], beside=[copy])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """The supervised step, the consistency step, or the one before the other: `{name: steps}`."""
+    first = replace(run, method="Supervised", learning_rate=config.supervised_learning_rate).id
+    if run.method == "Supervised":
+        return {first: config.steps_supervised}
+    before = {"SemiCT": {first: config.steps_supervised}, "SemiTCE": {f"early_{first}": config.steps_early}}
+    return before.get(run.method, {}) | {run.id: config.steps_semi}
 
 
 def notebooks(config: Config) -> list[str]:

@@ -27,9 +27,13 @@ from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "brats"
+BEST = ".*"
 
 LISTS = ("methods", "seeds")
 TASK = "brats"
@@ -71,6 +75,11 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     counts = [(int(patients), 228, "training patients")] if patients > 0 else []
     counts += [(2, 4, "sequences")] if data == "brats2015-2seq" else []
     return of_paper((config.steps, 300000), (config.width, 16), (240 // config.scale, 240), counts=counts)
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """One: `{name: steps}`."""
+    return {run.id: training.steps_of(config, run)}
 
 
 def notebooks(config: Config) -> list[str]:

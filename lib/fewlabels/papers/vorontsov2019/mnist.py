@@ -28,9 +28,13 @@ from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.types import Device, Report, Stop
 
-__all__ = ["NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale", "tables"]
+__all__ = [
+    "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
+    "stages", "tables",
+]  # fmt: skip
 
 NAME = "mnist"
+BEST = ".*"
 
 SMALL, LARGE = ("48-simple", "48-hard"), "128"
 LISTS = ("methods", "seeds", "tasks", "extra_methods", "extra_tasks", "extra_seeds", "large_methods", "large_seeds")
@@ -87,6 +91,11 @@ def scale(config: Config, data: str, scores: pd.DataFrame) -> str:
     """How far it goes of the paper's 300 epochs of 59,500 images; images have the paper's size."""
     images = (config.pairs[0], 59500, "images")
     return of_paper((config.steps * config.batch_size, 300 * 59500), (config.width, 32), counts=[images])
+
+
+def stages(config: Config, run: Run) -> dict[str, int]:
+    """One: `{name: steps}`."""
+    return {run.id: training.steps_of(config, run)}
 
 
 def notebooks(config: Config) -> list[str]:

@@ -25,6 +25,10 @@ def on(part: Domains, device: Device) -> Domains:
     return Domains(*(tensor.to(device) for tensor in vars(part).values()))
 
 
+def steps_of(config: rows.Settings, run: rows.Run) -> int:
+    return config.steps_segmentation if run.method == "Only segmentation" else config.steps
+
+
 def train(
     config: rows.Settings, run: rows.Run, build: Callable[[], Translation | Autoencoding], parts: dict[str, Domains],
     folder: Path, device: Device = "cpu", augment: rows.Augment | None = None, report: Report | None = None,
@@ -37,7 +41,7 @@ def train(
     torch.set_num_threads(config.threads)
     seed, validation = seed_of(run.seed, run.task), on(parts["validation"], device)
     batches = rows.batches(config, run.method, on(parts["train"], device), augment)
-    steps = config.steps_segmentation if run.method == "Only segmentation" else config.steps
+    steps = steps_of(config, run)
     every = -(-config.validate_every * steps // config.steps)  # each row chooses among as many networks
 
     def validate(method: Method) -> dict[str, float]:
