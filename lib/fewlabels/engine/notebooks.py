@@ -66,7 +66,7 @@ def run_all(params_file: Path | str, begun: float | None = None) -> tuple[Path, 
     holes = {run.id: folder / "failed" / f"{run.id}.json" for run in experiment.grid(config)}
     failed = {run: json.loads(path.read_text())["error"] for run, path in holes.items() if path.exists()}
     if config.data in STAND_INS and not failed:  # other data may change
-        unchanged.stamp(folder, params_file, getattr(experiment, "BEST", ""))
+        unchanged.stamp(folder, Path(params_file), getattr(experiment, "BEST", ""))
     return folder, experiment, failed
 
 
