@@ -7,10 +7,13 @@ VENV    := .venv
 RUN     := $(VENV)/bin/python -m fewlabels
 READY   := $(VENV)/.ready
 BENCH   := .bench
+PYTEST   = results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 \
+             $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+             --nbval-lax --nbval-current-env tests notebooks
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env test notebooks ledger bench
+.PHONY: help env test test-long notebooks ledger bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +30,11 @@ reproduce-%: $(READY)
 check-data-%: $(READY)
 	@$(RUN) check-data $*
 
-test: $(READY)  ## all tests, the notebooks included, on two cores
-	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \
-	FEWLABELS_RESULTS="$$results" OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n 2 --dist loadfile \
-	  --nbval-lax --nbval-current-env tests notebooks
+test: $(READY)  ## the tests, the notebooks included, on two cores
+	@$(PYTEST) -m "not long"
+
+test-long: $(READY)  ## what takes longer: all GPU kernels interpreted, processes killed, notebooks that train for long
+	@$(PYTEST) -m long
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed
 	@results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && \

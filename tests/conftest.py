@@ -25,6 +25,24 @@ TINY = {
     "validate_every": 4,
     "loss_draws": 1,
 }
+FEW_STEPS = {  # notebooks that train for long: `make test` runs them with these values, `make test-long` as they are
+    "bortsova2019_amplitude": {"steps_supervised": 4, "steps_finetune": 4, "validate_every": 2},
+    "bortsova2019_method": {"steps": 10},
+    "chaitanya2019_method": {"steps": 4, "warm_up": 1},
+    "gao2021_method": {"steps": 8, "snapshots": 2},
+    "tudelft2021_collapse": {"steps_supervised": 8, "steps_semi": 3, "steps_after": 3},
+    "vorontsov2019_method": {"steps": 10, "snapshots": 2},
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
+def pytest_collection_modifyitems(items):
+    """What is long in one piece first, so that no worker is left with it: what compiles kernels, then notebooks."""
+    pieces = ({"warps"}, {"notebooks", "test_notebooks.py"})
+    items.sort(key=lambda item: [not piece & {*item.path.parts[-2:]} for piece in pieces])
+    for item in items:
+        if item.path.suffix == ".ipynb" and item.path.stem in FEW_STEPS:
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session", autouse=True)

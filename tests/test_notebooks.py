@@ -8,15 +8,17 @@ import json
 import jupytext
 import nbformat
 import numpy as np
+import papermill
 import pytest
 import torch
+from conftest import FEW_STEPS
 from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.kernelspec import get_kernel_spec
 from PIL import Image
 
 from fewlabels import plots
 from fewlabels.engine import params
-from fewlabels.engine.notebooks import execute, parameters, shrink
+from fewlabels.engine.notebooks import execute, parameters, read, shrink
 from fewlabels.files import palette
 from fewlabels.papers.bortsova2019 import jsrt
 from fewlabels.papers.chaitanya2019 import acdc
@@ -123,6 +125,16 @@ def test_which_notebooks_of_bortsova_2019(path):
     assert ("bortsova2019_table2" in names) == bool(config.matched_validation_labels)
     if not several:
         assert names[0] == "bortsova2019_table1"  # the same order everywhere: 2 shows what 1 has begun
+
+
+@pytest.mark.parametrize("name", FEW_STEPS)
+def test_a_notebook_that_trains_for_long_runs_with_few_steps(name, results):
+    notebook = read(FOLDER / f"{name}.py")
+    assert FEW_STEPS[name].keys() <= parameters(notebook).keys()
+    options = {"kernel_name": "python3", "cwd": CHECKOUT, "progress_bar": False}
+    notebook = papermill.execute_notebook(notebook, None, parameters=FEW_STEPS[name], **options)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) > 1
 
 
 def write_script(path, *cells):

@@ -346,6 +346,15 @@ def test_a_jpeg_file_filled_up_with_zeros(copy):
     refused(lambda: cifar10.load(copy), expected)
 
 
+def test_an_archive_of_macos(zipped):
+    before = cifar10.load(zipped)
+    with zipfile.ZipFile(zipped / "cifar10/copy.zip", "a") as file:
+        for name in ("__MACOSX/train/dog/._0000.jpg", "train/dog/._0000.jpg", "train/.ipynb_checkpoints/0000.jpg"):
+            file.writestr(name, b"\0\5\x16\7")
+    (zipped / "cifar10/._copy.zip").write_bytes(b"\0\5\x16\7")
+    assert same(cifar10.load(zipped), before)
+
+
 def test_two_zips(zipped):
     shutil.copy(zipped / "cifar10/copy.zip", zipped / "cifar10/another.zip")
     refused(lambda: cifar10.load(zipped), f"{zipped / 'cifar10'}: ", "one .zip", "found another.zip, copy.zip")

@@ -1,18 +1,23 @@
 """Experiments are found where they stand, a sixth paper's too, and what is wrong with one is said in a line."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from helpers import refused
 
-from fewlabels.engine import experiments
+from fewlabels import papers
+from fewlabels.__main__ import main
+from fewlabels.engine import experiments, ledger
 from fewlabels.paths import CHECKOUT, datasets
+from fewlabels.scores.published import published
 
 SEVEN = {"jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats"}
 # A whole paper: a linear classifier of scikit-learn's digits, with more and with fewer labels.
@@ -146,7 +151,7 @@ PAPER = {
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, results):
     """A folder of papers named in FEWLABELS_PAPERS, in which there is a sixth one."""
     for name, text in PAPER.items():
         file = tmp_path / "papers" / name if not name.startswith("params") else tmp_path / name
@@ -155,12 +160,30 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_PAPERS", str(tmp_path / "papers"))
     yield tmp_path / "papers"
     monkeypatch.delenv("FEWLABELS_PAPERS")
+    forget()
     experiments.modules()  # this process forgets the folder
 
 
-def fewlabels(*arguments):
-    command = [sys.executable, "-m", "fewlabels", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "FEWLABELS_DATA": ""})
+def forget():
+    """The sixth paper is imported anew, as by a process of its own."""
+    for name in [name for name in sys.modules if name.startswith("fewlabels.papers.sixth2026")]:
+        del sys.modules[name]
+    vars(papers).pop("sixth2026", None)
+    importlib.invalidate_caches()
+    published.cache_clear()
+
+
+@pytest.fixture
+def fewlabels(capsys, results):
+    """fewlabels(*arguments): what the command ends in, says and complains about, in this process."""
+
+    def call(*arguments):
+        forget()
+        capsys.readouterr()
+        status = main([*map(str, arguments)])
+        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
+
+    return call
 
 
 def test_the_seven():
@@ -175,15 +198,17 @@ def test_a_sixth_paper_is_short():
     assert sum(len(dedent(text).strip().splitlines()) for text in PAPER.values()) <= 120
 
 
-def test_a_sixth_paper_is_found_swept_judged_and_tabulated(place, tmp_path):
-    listed = fewlabels("list").stdout
+def test_a_sixth_paper_is_found_swept_judged_and_tabulated(fewlabels, place, tmp_path):
+    listed = fewlabels("list").out
     assert "reproduce-sixth     Sixth et al. 2026, Table 1: a linear classifier of digits." in listed
     assert all(f"reproduce-{name} " in listed for name in SEVEN)
 
     params_file, results = place.parent / "params/sixth/smoke.yaml", tmp_path / "results"
-    for _ in range(2):  # the second time from what is stored
-        done = fewlabels("run", params_file, "--results", results)
-        assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "fewlabels", "run", params_file, "--results", results]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    done = fewlabels("run", params_file, "--results", results)  # from what is stored
+    assert done.status == 0, done.err
     folder = results / "sixth" / "digits-smoke"
     assert len([*(folder / "runs").iterdir()]) == 6
     claims = pd.read_csv(folder / "claims.csv").set_index("claim")
@@ -195,41 +220,38 @@ def test_a_sixth_paper_is_found_swept_judged_and_tabulated(place, tmp_path):
     assert "(n = 3)" in table
 
 
-def test_a_rule_that_changed_judges_stored_runs_again(place, tmp_path, monkeypatch):
+def test_a_rule_that_changed_judges_stored_runs_again(fewlabels, place, tmp_path, monkeypatch):
     results = tmp_path / "results"
-    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", results).returncode == 0
+    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", results).status == 0
     rules = place / "sixth2026/claims.py"
     rules.write_text(rules.read_text().replace("(gain > 0).all()", "(gain > 1000).all()"))
-    code = (
-        "from pathlib import Path; from fewlabels.engine.ledger import judge_again; "
-        f"judge_again(Path({str(results)!r}))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    forget()
+    ledger.judge_again(results)
     claims = pd.read_csv(results / "sixth/digits-smoke/claims.csv")
     assert claims["verdict"].tolist() == ["inconclusive"]
     assert claims["scale"].tolist() == ["1/10 of the steps"]  # of the config that provenance.json has
 
 
-def test_the_verdict_under_the_rule_before_stands_beside_the_new_one(place, tmp_path):
+def test_the_verdict_under_the_rule_before_stands_beside_the_new_one(fewlabels, place, tmp_path):
     old = "before: [{claim: sixth-01, data: digits, profile: smoke, verdict: contradicted, until: 2026-11-29}]"
     file = place / "sixth2026/published.yaml"
     file.write_text(file.read_text() + old)
-    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path).returncode == 0
+    assert fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path).status == 0
     claims = pd.read_csv(tmp_path / "sixth/digits-smoke/claims.csv")
     assert claims[["verdict", "before"]].to_numpy().tolist() == [["supported", "contradicted, until 2026-11-29"]]
 
 
-def test_a_comparator_out_of_range_and_one_without_a_bound(place, tmp_path):
+def test_a_comparator_out_of_range_and_one_without_a_bound(fewlabels, place, tmp_path):
     file, run = place / "sixth2026/published.yaml", ["run", place.parent / "params/sixth/smoke.yaml"]
     file.write_text(file.read_text().replace("at least: 20", "at least: 99"))
-    assert fewlabels(*run, "--results", tmp_path).returncode == 0
+    assert fewlabels(*run, "--results", tmp_path).status == 0
     [claim] = pd.read_csv(tmp_path / "sixth/digits-smoke/claims.csv").to_dict("records")
     assert claim["verdict"] == "not run"
     assert claim["ours"].startswith("comparator out of range: Linear, labels 20 ")
     file.write_text(file.read_text().replace("rows: [Linear]", "rows: [Another]"))
     done = fewlabels(*run, "--results", tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "sixth-01: compares: Linear: expected a bound of it in `healthy`, found none" in done.stderr
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "sixth-01: compares: Linear: expected a bound of it in `healthy`, found none" in done.err
 
 
 @pytest.mark.parametrize(
@@ -242,20 +264,20 @@ def test_a_comparator_out_of_range_and_one_without_a_bound(place, tmp_path):
         ("digits.py", "import torch\n", "import torch, no_such_module\n", "found ModuleNotFoundError: No module named"),
     ],
 )
-def test_a_paper_with_a_fault_ends_in_one_line_and_leaves_nothing(place, tmp_path, part, old, new, said):
+def test_a_paper_with_a_fault_ends_in_one_line_and_leaves_nothing(fewlabels, place, tmp_path, part, old, new, said):
     file = place / "sixth2026" / part
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
     done = fewlabels("run", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path / "results")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert said in done.stderr
+    assert (done.status, done.err.count("\n")) == (2, 1), done.err
+    assert said in done.err
     left = [path.name for path in (tmp_path / "results").rglob("*") if path.is_file() and path.parent.name != "runs"]
     assert not [name for name in left if name.endswith((".csv", ".md"))]
 
 
-def test_a_paper_without_a_notebook_has_tables_all_the_same(place, tmp_path):
+def test_a_paper_without_a_notebook_has_tables_all_the_same(fewlabels, place, tmp_path):
     done = fewlabels("notebooks", place.parent / "params/sixth/smoke.yaml", "--results", tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     assert {"table1.md", "claims.csv", "scores.csv"} <= {
         path.name for path in (tmp_path / "sixth/digits-smoke").iterdir()
     }
@@ -309,16 +331,16 @@ def test_a_paper_without_an_experiment(place):
 
 
 @pytest.mark.parametrize("part", ["tables", "notebooks", "judge", "scale"])
-def test_an_experiment_without_a_part(place, part):
+def test_an_experiment_without_a_part(fewlabels, place, part):
     file = place / "sixth2026/digits.py"
     file.write_text(
         file.read_text().replace(f"def {part}(", f"def no_{part}(").replace("import judge", "import sixth_01")
     )
     done = fewlabels("run", place.parent / "params/sixth/smoke.yaml")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert f"{file}: expected an experiment's NAME, Config, grid" in done.stderr
-    assert f"no {part}" in done.stderr
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert f"{file}: expected an experiment's NAME, Config, grid" in done.err
+    assert f"no {part}" in done.err
 
 
 @pytest.mark.parametrize("name", ["jsrt", "two words", ""])
@@ -328,13 +350,13 @@ def test_a_name_that_is_taken_or_none(place, name):
     refused(experiments.modules, f"{file}: NAME", repr(name))
 
 
-def test_an_unknown_experiment(tmp_path):
+def test_an_unknown_experiment(fewlabels, tmp_path):
     (tmp_path / "nothing").mkdir()
     done = fewlabels("run", tmp_path / "nothing" / "smoke.yaml")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "expected a folder named after an experiment (acdc, brats, " in done.stderr
-    assert done.stderr.endswith("found 'nothing'\n")
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert "expected a folder named after an experiment (acdc, brats, " in done.err
+    assert done.err.endswith("found 'nothing'\n")
 
 
 def test_an_installed_wheel_judges_claims(tmp_path):

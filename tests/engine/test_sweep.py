@@ -644,6 +644,7 @@ def undisturbed(long_values, cohort, tmp_path_factory):
     return (folder / "scores.csv").read_bytes()
 
 
+@pytest.mark.long
 def test_killed_at_two_moments(undisturbed, long_values, params_file, tmp_path):
     """kill -9 in stage 1 and again in the stage 2 of the second method; the third start ends as if nothing had been."""
     path, root = params_file("tiny", **long_values), tmp_path / "results"
@@ -661,6 +662,7 @@ def test_killed_at_two_moments(undisturbed, long_values, params_file, tmp_path):
     assert all(file.suffix[1:].isdigit() for file in hidden)
 
 
+@pytest.mark.long
 def test_terminated_and_started_again(undisturbed, long_values, params_file, tmp_path):
     path, root = params_file("tiny", **long_values), tmp_path / "results"
     process = Process(path, root).until(checkpoint_of("Baseline_labels=2"))

@@ -1,7 +1,7 @@
 """The Triton kernels of the warp operator against plain PyTorch.
 
-Without a GPU the tests that need one are skipped, but `test_all_in_the_interpreter` runs them once more on the CPU, in
-a process of its own: Triton decides when it is imported whether its kernels are compiled or interpreted.
+Without a GPU the tests that need one are skipped, but `test_in_the_interpreter` runs them once more on the CPU, in a
+process of its own: Triton decides when it is imported whether its kernels are compiled or interpreted.
 """
 
 import os
@@ -20,12 +20,13 @@ from fewlabels.warps import gpu, gpu_kernels  # noqa: E402
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 ORDERS, MODES = (0, 1, 3), ("constant", "mirror", "border")
 SIZES = [(7, 12), (3, 4, 6)]  # never square
+A_FEW = "references and (12 or mirror) or aligned and 17 or short_lines"  # every kernel, order, mode and gradient
 
 
 @pytest.fixture
 def device():
     if not INTERPRETED and not torch.cuda.is_available():
-        pytest.skip("no GPU; see test_all_in_the_interpreter")
+        pytest.skip("no GPU; see test_in_the_interpreter")
     return "cpu" if INTERPRETED else "cuda"
 
 
@@ -57,8 +58,9 @@ def assert_as_reference(device, x, u, g, order, mode, origin, tolerances):
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the process it starts")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="they run on the GPU")
-def test_all_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider", __file__]
+@pytest.mark.parametrize("chosen", [A_FEW, pytest.param("test", marks=pytest.mark.long)], ids=["a few", "all"])
+def test_in_the_interpreter(chosen):
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-q", "-p", "no:cacheprovider", "-k", chosen, __file__]
     settings = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
@@ -274,9 +276,9 @@ class NoDevice:
     ("dtype", "size", "order", "mode"),
     [
         (torch.float32, (32, 48), 3, "constant"),
-        (torch.float32, (4, 5, 6), 1, "mirror"),
-        (torch.float32, (1, 9), 0, "border"),
         (torch.float64, (9, 16), 1, "constant"),
+        pytest.param(torch.float32, (4, 5, 6), 1, "mirror", marks=pytest.mark.long),
+        pytest.param(torch.float32, (1, 9), 0, "border", marks=pytest.mark.long),
     ],
     ids=str,
 )

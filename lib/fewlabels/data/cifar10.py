@@ -77,7 +77,8 @@ def prepare(root: Path | str | None, out: Path | str) -> str:
 
 
 def check(root: Path | str | None) -> str:
-    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
+    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`, and
+    for official files of which the paper's split cannot be made."""
     arrays, _, meta = read(root)
     ids, there = arrays["ids"].tolist(), of_all(len(arrays["ids"]), ALL, "images")
     there += paper_split(root, there, meta["data"] == "cifar10", lambda: splits(ids, **PAPER))

@@ -135,7 +135,8 @@ def prepare(root: Path | str | None, out: Path | str) -> str:
 
 
 def check(root: Path | str | None) -> str:
-    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
+    """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`, and
+    for official files of which the paper's split cannot be made."""
     files = find(root)
     arrays = _arrays(files)
     data, of = str(arrays["data"]), np.bincount(files.labels, minlength=len(CLASSES))
@@ -210,7 +211,8 @@ def _open(file: File, expected: str) -> Image.Image:
         except UnidentifiedImageError:  # its message names an address in memory
             raise BadInput(file.name, expected, "no image") from None
         # Whoever drew a mask may have seen the image as it is stored or as it is shown: nothing tells.
-        if (orientation := picture.getexif().get(ExifTags.Base.Orientation, 1)) in range(2, 9):
+        exif = picture.getexif() if "exif" in picture.info else {}
+        if (orientation := exif.get(ExifTags.Base.Orientation, 1)) in range(2, 9):
             found = f"EXIF orientation {orientation}, to be turned or mirrored: save it as it is shown"
             raise BadInput(file.name, expected, found)
         return picture
@@ -229,7 +231,8 @@ def _picture(file: File, kind: str, modes: Sequence[str], size: tuple[int, int])
 
 def _photograph(file: File, size: tuple[int, int]) -> Image.Image:
     picture = _picture(file, "JPEG", ("RGB",), size)
-    if all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
+    corner, middle = (picture.getpixel(at) for at in ((0, 0), (size[0] // 2, size[1] // 2)))
+    if corner == middle and all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
         raise BadInput(file.name, "a photograph", "nothing but one colour")
     return picture
 
