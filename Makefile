@@ -53,9 +53,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import os, sysconfig as s; assert os.path.exists(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
 	  || missing="$$missing Python.h(python3-dev)"; \
 	test -z "$$missing" || { echo "make env: expected git, make, gcc, Python 3.11+ with headers and venv; missing:$$missing" >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@PYTHONPATH=lib $(PYTHON) -m fewlabels.installation $(VENV) requirements.lock
 	@touch $@
 
 $(BENCH)/.ready: requirements-bench.lock $(READY)
