@@ -1,6 +1,6 @@
 """Figures. Every function returns a matplotlib figure; colours are safe for colour-blind readers and in print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,13 @@ def pictures(
         handles = [plt.Line2D([], [], color=OUTLINES[c], label=name) for c, name in enumerate(classes) if c]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     return figure
+
+
+def compared(images: np.ndarray, maps: Mapping[str, np.ndarray], **options: Any) -> Figure:
+    """A row for each image `(N, H, W)`, in which `{name: label maps (N, H, W)}` stand beside one another."""
+    shown = np.stack([np.asarray(labels) for labels in maps.values()], axis=1)
+    repeated = np.repeat(np.asarray(images), len(maps), axis=0)  # a tensor's own `repeat` is another
+    return pictures(repeated, np.concatenate(shown), [*maps] * len(images), **{"columns": len(maps)} | options)
 
 
 def deformed_grid(axis: Axes, u: np.ndarray, every: int = 4, title: str = "", **options: Any) -> Axes:
