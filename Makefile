@@ -33,7 +33,7 @@ check-data-%: $(READY)
 test: $(READY)  ## the tests, the notebooks included, on two cores
 	@$(PYTEST) -m "not long"
 
-test-long: $(READY)  ## what takes longer: all GPU kernels interpreted, processes killed, notebooks that train for long
+test-long: $(READY)  ## what takes longer: real data, GPU kernels interpreted, processes killed, long trainings
 	@$(PYTEST) -m long
 
 notebooks: $(READY)  ## notebooks/*.ipynb from notebooks/*.py, executed

@@ -289,7 +289,7 @@ def test_a_damaged_run(calls, command, params_file, results):
 def test_usage(command, arguments):
     status, _, err = command(*arguments)
     assert status == 2
-    assert "usage: python -m fewlabels" in err
+    assert "usage: fewlabels" in err
 
 
 def test_help_names_what_there_is(command):

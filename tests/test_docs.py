@@ -1,11 +1,16 @@
-"""What the pages point to is there."""
+"""What the pages point to is there, and their examples run."""
 
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+import torch
+import yaml
 from markdown_it import MarkdownIt
+from sklearn.metrics import jaccard_score
 
 from fewlabels.paths import CHECKOUT
 
@@ -83,3 +88,74 @@ def test_every_notebook_is_named_in_the_papers_page():
     page = Path(CHECKOUT / "docs/papers.md")
     named = {Path(link).stem for link in links(page) if link.endswith(".ipynb")}
     assert named == {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
+
+
+def code(page):
+    """The only block of Python of a page."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return block
+
+
+def miou(prediction, truth):
+    """In %, by scikit-learn: of each subject and structure, then the mean of all."""
+    pairs = zip(prediction.flatten(1), truth.flatten(1), strict=True)
+    return 100 * np.mean([jaccard_score(t, p, labels=range(1, 6), average=None) for p, t in pairs])
+
+
+def test_readmes_example_runs_as_it_stands_and_learns(capsys):
+    """More than what five masks say by themselves: at each pixel the class that most of them have there."""
+    named = {}
+    with torch.random.fork_rng():
+        exec(code("README.md"), named)
+    supervised, semi_supervised = named["supervised"], named["semi_supervised"]
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"mIoU {supervised:.0f} % after stage 1, {semi_supervised:.0f} % after stage 2"
+    assert second == "classes predicted too often or too rarely: none"
+    parts = [{*named[part].tolist()} for part in ("labelled", "unlabelled", "test")]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == len(named["images"])
+
+    truth = named["chests"].labels[named["test"]]
+    usual = miou(named["chests"].labels[named["labelled"]].mode(0).values.expand(truth.shape), truth)
+    assert usual > 25
+    assert supervised > usual + 8
+    assert semi_supervised > usual + 15
+    found = named["method"].predict(named["images"][named["test"]]).argmax(1)
+    assert miou(found, truth) == pytest.approx(semi_supervised, abs=1e-3)
+
+
+def test_the_example_of_warps_runs_as_it_stands():
+    named = {}
+    with torch.random.fork_rng():
+        exec(code("docs/warps.md"), named)
+    assert named["y1"].dtype == torch.int64
+    assert {*named["y1"].unique().tolist()} == {0, 1, 2}
+    for name in ("x1", "same", "tilted"):
+        assert named[name].shape == (1, 1, 256, 256)
+        assert named[name].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "form", sorted((CHECKOUT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem
+)
+def test_issue_forms_are_in_the_form_that_github_takes(form):
+    """github.com/en/communities, "Syntax for issue forms": a form with a mistake is not shown at all."""
+    found = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.stem == "config":
+        assert found == {"blank_issues_enabled": True}
+        return
+    assert {*found} == {"name", "description", "labels", "body"}
+    ids = [field["id"] for field in found["body"]]
+    assert len({*ids}) == len(ids) > 2
+    for field in found["body"]:
+        assert {*field} <= {"type", "id", "attributes", "validations"}
+        own = {"input": set(), "textarea": {"render"}, "dropdown": {"options"}}[field["type"]]
+        assert {"label"} <= {*field["attributes"]} <= {"label", "description"} | own
+        assert field.get("validations", {"required": True}) == {"required": True}
+        assert all(isinstance(option, str) for option in field["attributes"].get("options", []))
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((CHECKOUT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert re.search(r"^## (\S+)", (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[1] == version

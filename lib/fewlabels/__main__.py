@@ -1,4 +1,5 @@
-"""The command line: `python -m fewlabels run | notebooks | list | prepare | check-data | download | ledger`.
+"""The command line, `fewlabels` or `python -m fewlabels`: run | notebooks | list | prepare | check-data | download |
+ledger.
 
 Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` after the
 next checkpoint, all others at once (the same command goes on from there), 141 nobody reads what is said.
@@ -128,7 +129,7 @@ def ledger(args):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m fewlabels", description=__doc__)
+    parser = argparse.ArgumentParser(prog="fewlabels", description=__doc__)
     commands = parser.add_subparsers(
         required=True, metavar="run | notebooks | list | prepare | check-data | download | ledger"
     )

@@ -26,6 +26,22 @@ def speed(folder):
     return pd.read_csv(folder / "speed.csv", keep_default_na=False)
 
 
+def test_what_was_timed_is_written(tmp_path, monkeypatch):
+    """Of two cases; the whole benchmark is long."""
+    pairs = [pair for pair in cases.pairs(quick=True) if pair.case[0] in "AC"]
+    monkeypatch.setattr(cases, "pairs", lambda quick: pairs)
+    assert main(["--quick", "--threads", "1", "--repeats", "2", "--results", str(tmp_path)]) == 0
+    speed = pd.read_csv(tmp_path / "bench/warps-smoke/speed.csv", keep_default_na=False)
+    assert list(speed.columns) == COLUMNS
+    assert speed[["case", "device", "work", "peer"]].to_numpy().tolist() == [
+        [pair.case, pair.device, pair.work, pair.peer] for pair in pairs
+    ]
+    done = speed[speed["state"] == MEASURED]
+    assert {*done["case"].str[0]} == {*"AC"}
+    assert (done[["ours_ms", "peer_ms", "ratio"]].astype(float) > 0).all(axis=None)
+    assert "ratio = peer / ours" in (tmp_path / "bench/warps-smoke/warps.md").read_text(encoding="utf-8")
+
+
 def chosen(peer, work=peers.FORWARD, letter="A"):
     found = [
         pair
@@ -35,6 +51,7 @@ def chosen(peer, work=peers.FORWARD, letter="A"):
     return found[0]
 
 
+@pytest.mark.long
 def test_all_files_are_written(folder):
     assert {path.name for path in folder.iterdir()} == {"speed.csv", "capabilities.csv", "warps.md", "figure1.png"}
     assert (folder / "figure1.png").read_bytes().startswith(b"\x89PNG")
@@ -44,6 +61,7 @@ def test_all_files_are_written(folder):
     assert "## What each can do" in text
 
 
+@pytest.mark.long
 def test_columns_are_complete(speed):
     assert list(speed.columns) == COLUMNS
     assert set(speed["state"]) <= {MEASURED, NOT_INSTALLED, NOT_RUN}
@@ -56,6 +74,7 @@ def test_columns_are_complete(speed):
     assert (done["met"].isin(["yes", "no"]) == (done["target"] != "")).all()
 
 
+@pytest.mark.long
 def test_every_target_of_the_cpu_is_there(speed):
     aimed = speed[(speed["target"] != "") & (speed["device"] == "cpu")]
     assert sorted(aimed["target"]) == sorted(
@@ -66,6 +85,7 @@ def test_every_target_of_the_cpu_is_there(speed):
     )
 
 
+@pytest.mark.long
 def test_a_step_of_a_classifier_says_its_pace(speed):
     of_step = speed[speed["case"].str.startswith("G") & (speed["device"] == "cpu")]
     assert list(of_step["work"]) == ["noise", "shift", "rotation"]
@@ -74,6 +94,7 @@ def test_a_step_of_a_classifier_says_its_pace(speed):
         assert images == pytest.approx(32_000 / float(ms), rel=0.01)  # 16 images and their transforms
 
 
+@pytest.mark.long
 def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
     [of_step] = speed[speed["case"].str.startswith("H") & (speed["device"] == "cpu")].to_dict("records")
     images = float(of_step["note"].split("; ")[-1].removesuffix(" images/s").replace(",", ""))
@@ -82,6 +103,7 @@ def test_a_step_of_a_generator_says_its_pace_and_is_more_than_its_fields(speed):
     assert float(of_step["ratio"]) > 1
 
 
+@pytest.mark.long
 def test_one_small_volume_is_timed_before_and_after(speed):
     rows = speed[speed["case"].str.startswith("conv3d N=1")]
     assert list(rows["peer"]) == ["torch's Conv3d"] * 3
@@ -89,6 +111,7 @@ def test_one_small_volume_is_timed_before_and_after(speed):
     assert volumes.as_torch_has_it(Conv3d(1, 1, 3)).__class__ is torch.nn.Conv3d
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
 def test_without_cuda_its_rows_say_not_run(speed, folder):
     cuda = speed[speed["device"] == "cuda"]
@@ -175,6 +198,7 @@ def test_capabilities_are_yes_or_no_ours_first():
     assert set(table["version read"][1:]) == set(abilities.READ.values())
 
 
+@pytest.mark.long
 def test_figure_shows_what_was_measured_only(speed):
     shown = [text.get_text() for axis in report.figure(speed).axes for text in axis.get_yticklabels()]
     assert "ours, plain PyTorch" in shown

@@ -210,7 +210,7 @@ def test_same_files_same_fingerprint(copy):
 def test_check(copy, official):
     text = acdc.check(copy)
     assert text.startswith("acdc-unspaced: ")
-    assert "3 patients (1 DCM, 0 HCM, 0 MINF, 1 NOR, 1 RV), 13 slices, phase ES, without N4" in text
+    assert "3 of 3 patients (1 DCM, 0 HCM, 0 MINF, 1 NOR, 1 RV), 13 slices, phase ES, without N4" in text
     assert len(text.splitlines()) == 3
     remake(paths(copy, "patient003")[0], lambda a: np.where(a == 500, 501, a))
     assert acdc.check(copy).splitlines()[:2] == text.splitlines()[:2]
@@ -827,6 +827,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     """Without N4, which would take minutes on official files."""
     cohort = acdc.load(real_root, 96, n4=False)

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from helpers import refused, same
+from volumes_kit import patch
 
 from fewlabels.data import brats, brats_files, prepared
 from fewlabels.data.cohort import Cohort
@@ -233,10 +234,10 @@ def test_prepared_file_gives_the_same_bits(layout, request, tmp_path):
 def test_check(official, copy):
     text = brats.check(official)
     assert text.startswith("brats: ")
-    assert "3 patients (2 HGG, 1 LGG), sequences flair, t1ce, t1, t2; " in text
+    assert "3 of 285 patients (2 of 210 HGG, 1 of 75 LGG), sequences flair, t1ce, t1, t2; " in text
     assert "half-slices of at least 0.25 brain: 6 with more than 0.01 tumour, 15 without" in text
     assert len(text.splitlines()) == 3
-    assert "3 patients (3 of unknown grade), sequences flair, t1ce;" in brats.check(copy)
+    assert "\n3 patients, sequences flair, t1ce;" in brats.check(copy)
     remake(paths(official, "Brats17_B_1")("t1"), lambda a: np.where(a == 500, 501, a))
     assert brats.check(official) != text
 
@@ -292,7 +293,7 @@ def with_label(value):
 
 
 BAD = {
-    "shape": ("t1", lambda a: a[:-1], "as many slices as the others, found (4, 240, 240)"),
+    "shape": ("t1", lambda a: a[:-1], "size 240, 240, 5 (x, y, z), as Brats17_B_1_flair.nii.gz, found 240, 240, 4"),
     "pixels": ("flair", lambda a: a[:, :200], "240 x 240 pixels in every slice"),
     "axes": ("t2", lambda a: a[0], "three axes, found 2"),
     "label": ("seg", with_label(3), "labels 0, 1, 2, 4, found 3 voxels of others, 3"),
@@ -347,6 +348,195 @@ def test_no_patient_is_without_tumour(official):
     for patient in PATIENTS:
         remake(paths(official, patient)("seg"), np.ones_like)
     refused(lambda: brats.load(official), official, "half-slices with no tumour", "none in 3")
+
+
+# ---- files that people have ----
+
+
+def alike_hidden(root):
+    folder = root / "brats"
+    (folder / "HGG/.ipynb_checkpoints").mkdir()
+    (folder / "__MACOSX/HGG").mkdir(parents=True)
+    for name in (".DS_Store", "LGG/Brats17_B_1/._Brats17_B_1_seg.nii.gz", "survival_data.csv"):
+        (folder / name).write_bytes(b"\0")
+
+
+def alike_as_unpacked(root):
+    folder = (root / "brats").rename(root / "HGG and LGG")
+    (root / "brats").mkdir()
+    folder.rename(root / "brats/MICCAI_BraTS17_Data_Training")
+
+
+def reorient(path, change):
+    """Stores the same places in another order, which the header tells."""
+    sitk.WriteImage(change(sitk.ReadImage(str(path))), str(path))
+
+
+def alike_mirrored_sequence(root):
+    reorient(paths(root, "Brats17_A_1")("t2"), lambda image: image[::-1, :, :])
+
+
+def alike_coronal_mask(root):
+    reorient(paths(root, "Brats17_C_1")("seg"), lambda image: sitk.PermuteAxes(image[:, ::-1, :], [0, 2, 1]))
+
+
+def alike_sform_of_other_spacing(root):
+    patch(paths(root, "Brats17_C_1")("t1"), srow=(-2, 0, 0, 0, 0, -2, 0, 0, 0, 0, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (alike_hidden, None),
+        (alike_as_unpacked, None),
+        (alike_mirrored_sequence, "A_1_t2.nii.gz: its axes run another way than those of Brats17_A_1_flair.nii.gz"),
+        (alike_coronal_mask, "C_1_seg.nii.gz: its axes run another way than those of Brats17_C_1_flair.nii.gz"),
+        (alike_sform_of_other_spacing, "C_1_t1.nii.gz: the sform has another spacing than pixdim and is not used"),
+    ],
+)
+def test_read_alike(official, change, warning, recwarn):
+    before = brats.load(official, 8)
+    change(official)
+    assert same(brats.load(official, 8), before)
+    assert [warning in str(w.message) for w in recwarn] == ([True] if warning else [])
+
+
+NEW_NAMES = {"brats2018": "Brats18", "brats2019": "BraTS19", "brats2020": "BraTS20", "brats2021": "BraTS2021"}
+
+
+def as_edition(root, data):
+    """The three patients as files of another edition."""
+    folder, flat = root / "brats", data > "brats2019"
+    kinds = {kind: f"_{kind}" for kind in (*FOUR, "seg")}
+    if data == "brats2023":
+        kinds = {"flair": "-t2f", "t1ce": "-t1c", "t1": "-t1n", "t2": "-t2w", "seg": "-seg"}
+    for i, patient in enumerate(PATIENTS):
+        name = f"BraTS-GLI-0000{i // 2}-00{i % 2}" if data == "brats2023" else f"{NEW_NAMES[data]}_{i:03}"
+        to = folder / ("" if flat else PATIENTS[patient]) / name
+        to.mkdir()
+        for kind, ending in kinds.items():
+            paths(root, patient)(kind).rename(to / f"{name}{ending}.nii.gz")
+        paths(root, patient)("seg").parent.rmdir()
+        if data == "brats2023":
+            remake(to / f"{name}-seg.nii.gz", lambda a: np.where(a == 4, 3, a).astype(np.uint8))
+    if flat:
+        (folder / "HGG").rmdir()
+        (folder / "LGG").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("data", "n"), [("brats2018", 285), ("brats2019", 335), ("brats2020", 369), ("brats2021", 1251)]
+)
+def test_editions(official, data, n):
+    before = brats.load(official, 8)
+    as_edition(official, data)
+    cohort = brats.load(official, 8)
+    assert cohort.images.equal(before.images)
+    assert cohort.labels.equal(before.labels)
+    assert (cohort.meta["data"], len(set(cohort.groups))) == (data, 3)
+    assert data[5:] in cohort.meta["source"]
+    assert set(cohort.meta["grade"].values()) == ({"HGG", "LGG"} if data < "brats2020" else {""})
+    assert f"\n3 of {n} patients" in brats.check(official)
+    out = official / "out.npz"
+    brats.prepare(official, out)
+    assert same(brats.load(out, 8), cohort)
+
+
+def test_visits_of_2023_stay_together(official):
+    before = brats.load(official, 8)
+    as_edition(official, "brats2023")
+    cohort = brats.load(official, 8)
+    assert cohort.images.equal(before.images)
+    assert cohort.labels.equal(before.labels)
+    assert set(cohort.ids[0].split("/")[:1]) == {"BraTS-GLI-00000-000"}
+    assert list(cohort.meta["grade"]) == ["BraTS-GLI-00000", "BraTS-GLI-00001"]
+    assert set(cohort.groups) == set(cohort.meta["grade"])
+    assert list(cohort.meta["halves"]) == ["BraTS-GLI-00000-000", "BraTS-GLI-00000-001", "BraTS-GLI-00001-000"]
+    assert brats.domains(cohort, cohort.ids).kinds.unique().tolist() == [0, 1]
+
+
+def twice(root):
+    shutil.copytree(root / "brats/HGG/Brats17_A_1", root / "brats/LGG/Brats17_A_1")
+
+
+def twice_unpacked(root):
+    shutil.copytree(root / "brats/HGG", root / "brats/again/HGG")
+
+
+def two_editions(root):
+    (root / "brats/HGG/Brats18_A_1").mkdir()
+
+
+def no_edition(root):
+    (root / "brats/HGG/docs").mkdir()
+
+
+def flat_2017(root):
+    (root / "brats/HGG/Brats17_A_1").rename(root / "brats/Brats17_A_1")
+
+
+def mask_of_another_name(root):
+    path = paths(root, "Brats17_A_1")("seg")
+    path.rename(path.with_name("W39_1998.09.19_Segm.nii"))
+
+
+def label_4_in_2023(root):
+    as_edition(root, "brats2023")
+    remake(root / "brats/BraTS-GLI-00000-001/BraTS-GLI-00000-001-seg.nii.gz", with_label(4))
+
+
+def header(kind, **fields):
+    def change(root):
+        patch(paths(root, "Brats17_B_1")(kind), **fields)
+
+    return change
+
+
+def slices(kind, z, value):
+    def change(root):
+        remake(paths(root, "Brats17_B_1")(kind), lambda a: np.where(np.isin(np.arange(5), z)[:, None, None], value, a))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (twice, "LGG/Brats17_A_1: expected each patient once, found another in"),
+        (twice_unpacked, "again/HGG/Brats17_A_1: expected each patient once, found another in"),
+        (two_editions, "Brats18_A_1: expected patients of one edition, like Brats17_A_1, found Brats18_A_1"),
+        (no_edition, "HGG/docs: expected a patient of BraTS 2017 to 2023 (Brats17_*, Brats18_*, BraTS19_*, "),
+        (flat_2017, "Brats17_A_1: expected a folder HGG/ or LGG/ around it, as this edition has them, found brats/"),
+        (mask_of_another_name, "Brats17_A_1_seg.nii.gz: expected files of flair, t1ce, t1, t2, seg for each patient, "
+         "found no such file, but W39_1998.09.19_Segm.nii"),
+        (label_4_in_2023, "00000-001-seg.nii.gz: expected labels 0, 1, 2, 3, found 3 voxels of others, 4"),
+        (header("t1", codes=(1, 0), qoffset=(1, 0, 0)), "t1.nii.gz: expected origin 0, 0, 0 (x, y, z), as"),
+        (header("seg", codes=(0, 1), srow=(1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0)), "seg.nii.gz: expected direction 1"),
+        (header("t2", srow=(-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 5)), "t2.nii.gz: sform: expected origin 0, 0, 0"),
+        (header("flair", codes=(1, 0), pixdim=(1, 1, 1, 2, 1, 1, 1, 1)), "1 mm, found 240 x 240 x 5 of 1, 1, 2 mm"),
+        (header("t1", pixdim=(1, 1, float("inf"), 1, 1, 1, 1, 1)), "t1.nii.gz: expected a spacing of 0.01 to 100 mm"),
+        (header("seg", pixdim=(1, -1, 1, 1, 1, 1, 1, 1)), "seg.nii.gz: expected a spacing of 0.01 to 100 mm"),
+        (header("t1ce", vox_offset=(0,)), "t1ce.nii.gz: expected voxels behind the header"),
+        (header("seg", vox_offset=(350,)), "seg.nii.gz: expected voxels behind the header"),
+        (slices("t1", 2, 0), "t1.nii.gz: expected contrast in slices 0 to 4, found nothing but 0 in slice 2"),
+        (slices("t2", [0, 3], 77), "t2.nii.gz: expected contrast in slices 1 to 4, found nothing but 77 in slice 3"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(official, change, line):
+    change(official)
+    refused(lambda: brats.load(official), line)
+
+
+def test_a_sequence_may_end_before_the_brain(official):
+    slices("t1", [0, 4], 0)(official)
+    brats.load(official, 8)
+
+
+def test_too_few_patients_for_the_papers_split(official):
+    shutil.rmtree(official / "brats/HGG/Brats17_A_1")
+    refused(
+        lambda: brats.check(official), official, "2 of 285 patients (1 of 210 HGG, 1 of 75 LGG): split: expected at"
+    )
 
 
 # ---- splits and domains ----
@@ -457,6 +647,7 @@ def test_domains():
 # ---- the real files ----
 
 
+@pytest.mark.long
 def test_real_data(tmp_path):
     root = os.environ.get("FEWLABELS_DATA")
     if not root or not Path(root, "brats").is_dir():

@@ -12,19 +12,25 @@ from fewlabels.data import jsrt, mnist
 
 SAME = "sha256 as {}"  # of another case
 READ = {  # case: what the report says
-    "acdc_official": ["100 patients", "300 slices"],
+    "acdc_official": ["100 of 100 patients", "300 slices"],
+    "acdc_plain_nii": [SAME.format("acdc_official")],
+    "acdc_mask_of_other_direction": [SAME.format("acdc_official")],
     "acdc_info_bom_crlf": [SAME.format("acdc_official")],
     "acdc_fourth_axis_of_one": [SAME.format("acdc_official")],
     "acdc_labels_float64": [SAME.format("acdc_official")],
-    "acdc_big_endian": ["100 patients"],
+    "acdc_big_endian": ["100 of 100 patients"],
     "acdc_slope_nan": [SAME.format("acdc_official")],
     "acdc_with_md": [SAME.format("acdc_official")],
-    "brats_official": ["3 HGG, 1 LGG"],
+    "brats_official": ["4 of 285 patients (3 of 210 HGG, 1 of 75 LGG)"],
+    "brats_incomplete": ["4 of 285 patients"],
+    "brats_2020_flat": ["brats2020: BraTS 2020", "3 of 369 patients"],
+    "brats_sequence_mirrored": [SAME.format("brats_official")],
     "brats_hidden_folder": [SAME.format("brats_official")],
-    "pddca_official": ["38 patients for training, 10 for test", "12 Submandibular_R"],
+    "pddca_official": ["38 of 38 patients for training, 10 of 10 for test", "12 Submandibular_R"],
     "pddca_big_endian_gzip": [SAME.format("pddca_official")],
     "pddca_ras_space": [SAME.format("pddca_official")],
-    "openkbp_hidden_folder": ["2 patients for training, 2 for test", "4 BrainStem"],
+    "pddca_part_folders": ["38 of 38 patients for training, 10 of 10 for test"],
+    "openkbp_hidden_folder": ["2 of 38 patients for training, 2 of 10 for test", "4 BrainStem"],
     "ham_copy": ["14 of 10,015 images", "the paper's split cannot be made", "2 MEL, 2 NV", "no lesion masks"],
     "ham_tab": [SAME.format("ham_copy")],
     "isic_extra_column": ["35 of 10,015 images; 35 lesions: 5 MEL, 5 NV, 5 BCC, 5 AKIEC, 5 BKL, 5 DF, 5 VASC"],
@@ -32,7 +38,12 @@ READ = {  # case: what the report says
     "jsrt_macosx": ["4 of 4 images: 2 with a nodule + 2 without"],
     "jsrt_link_loop": [SAME.format("jsrt_macosx")],
 }
+TOLD = {  # case: what it is warned of
+    "acdc_mask_of_other_direction": ["patient002_frame09_gt.nii.gz: its axes run another way than those of patient002"],
+    "brats_sequence_mirrored": ["Brats17_HGG_0_t2.nii.gz: its axes run another way than those of Brats17_HGG_0_flair"],
+}
 REFUSED = {  # case: what the line says
+    "acdc_skewed_sform": ["patient002_frame09.nii.gz: expected an sform of right angles"],
     "acdc_labels_by_slope": ["patient002_frame09_gt.nii.gz: expected labels 0 to 3", "0.9999"],
     "acdc_gz_that_is_none": ["patient002_frame09.nii.gz: expected"],
     "brats_label_3": ["Brats17_A_seg.nii.gz: expected labels 0, 1, 2, 4", "450 voxels of others, 3"],
@@ -49,13 +60,11 @@ REFUSED = {  # case: what the line says
     "yaml_duplicate_key": ["smoke.yaml: order: expected each key once", "found it in line 18 and in line 35"],
     "yaml_infinite_rate": ["smoke.yaml: learning_rate: expected a finite number, found inf"],
 }
-# Not yet as they will be: acdc_plain_nii, acdc_skewed_sform, acdc_mask_of_other_direction, brats_incomplete,
-# brats_2020_flat, brats_sequence_mirrored, pddca_part_folders.
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
-    """outcome(case) -> exit status, stdout, stderr; each case is made and read once."""
+    """outcome(case) -> exit status, stdout, stderr, warnings; each case is made and read once."""
     known = {}
 
     def of(case, capsys, littering=False):
@@ -63,8 +72,8 @@ def outcome(tmp_path_factory):
             root = tmp_path_factory.mktemp(case)
             command = getattr(cases, case)(root)
             capsys.readouterr()
-            with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-                warnings.simplefilter("error")
+            with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
                 patch.setattr(jsrt, "IDS", cases.CHESTS)
                 if case == "mnist":
                     patch.setattr(mnist, "COUNTS", cases.DIGITS)
@@ -73,7 +82,8 @@ def outcome(tmp_path_factory):
                     littered(root)
                 status = main(command)
             assert not (root / "results").exists()
-            known[case, littering] = (status, *capsys.readouterr())
+            ours = [str(warning.message) for warning in told if warning.category is UserWarning]
+            known[case, littering] = (status, *capsys.readouterr(), ours)
         return known[case, littering]
 
     return of
@@ -103,8 +113,9 @@ def checksum(report):
 
 @pytest.mark.parametrize("case", READ)
 def test_read(case, outcome, capsys):
-    status, report, errors = outcome(case, capsys)
-    assert (status, errors) == (0, "")
+    status, report, errors, told = outcome(case, capsys)
+    assert (status, errors, len(told)) == (0, "", len(TOLD.get(case, [])))
+    assert all(text in line for text, line in zip(TOLD.get(case, []), told))
     for text in READ[case]:
         if text.startswith("sha256 as "):
             assert checksum(report) == checksum(outcome(text.split()[-1], capsys)[1])
@@ -114,8 +125,8 @@ def test_read(case, outcome, capsys):
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case, outcome, capsys):
-    status, report, errors = outcome(case, capsys)
-    assert status == 2
+    status, report, errors, told = outcome(case, capsys)
+    assert (status, told) == (2, [])
     assert "sha256" not in report  # but a bar
     assert errors.startswith("fewlabels: ")
     assert len(errors.splitlines()) == 1
@@ -136,6 +147,6 @@ CONTROLS = (
 @pytest.mark.parametrize("case", [*CONTROLS, "mnist", "cifar10", "jsrt"])
 def test_what_is_left_behind_changes_nothing(case, outcome, capsys):
     clean, littering = outcome(case, capsys), outcome(case, capsys, littering=True)
-    assert (clean[0], clean[2]) == (0, "")
-    assert littering[0] == 0, littering[2]
+    assert (clean[0], clean[2:]) == (0, ("", []))
+    assert (littering[0], littering[3]) == (0, []), littering[2]
     assert checksum(littering[1]) == checksum(clean[1])

@@ -855,6 +855,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path, monkeypatch):
     cohort, out = cifar10.load(real_root), tmp_path / "cifar10.npz"
     with monkeypatch.context() as patch:

@@ -718,6 +718,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     cohort = clutter.load(real_root)
     out = tmp_path / "mnist.npz"

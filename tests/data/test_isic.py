@@ -755,6 +755,7 @@ def real(real_root):
     return isic.load(real_root, 32)
 
 
+@pytest.mark.long
 def test_real_counts(real):
     assert real.images.shape == (10_015, 3, 32, 32)
     assert torch.bincount(real.labels).tolist() == [1113, 6705, 514, 327, 1099, 115, 142]
@@ -773,6 +774,7 @@ def test_real_counts(real):
         assert (inside < outside)[usual].float().mean() > 0.9  # lesions are darker than skin
 
 
+@pytest.mark.long
 def test_real_folds(real):
     lesion_of, label = dict(zip(real.ids, real.groups)), dict(zip(real.ids, real.labels.tolist()))
     tested = []
@@ -786,6 +788,7 @@ def test_real_folds(real):
     assert sorted(tested) == list(real.ids)
 
 
+@pytest.mark.long
 def test_real_prepared_file(real_root, real, tmp_path, monkeypatch):
     if real.meta["data"] == "isic":
         pytest.skip("the official files take gigabytes")

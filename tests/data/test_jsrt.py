@@ -609,6 +609,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     out = tmp_path / "jsrt.npz"
     digest = jsrt.prepare(real_root, out)

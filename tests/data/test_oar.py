@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 from helpers import refused, same
 from scipy import ndimage
+from volumes_kit import flip_bit, patch_nrrd, write_dicom
 
 from fewlabels.data import oar, oar_grid, prepared
 from fewlabels.data.phantoms.head_neck import head_neck
@@ -488,6 +489,156 @@ def test_there_and_back(few, phantom, monkeypatch, spacing, size, least):
     assert all(scores[name] >= enough for name, enough in least.items()), scores
 
 
+# ---- files that people have ----
+
+
+def parts(root):
+    for patient, part in zip(FEW, ("PDDCA-1.4.1_part1_part2", "PDDCA-1.4.1_part1_part2", "PDDCA-1.4.1_part3")):
+        (root / "pddca" / part).mkdir(exist_ok=True)
+        (root / "pddca" / patient).rename(root / "pddca" / part / patient)
+
+
+def hidden(root):
+    for name in ("pddca/.ipynb_checkpoints", "pddca/__MACOSX/0522c0001", "pddca/0522c0001/structures/.AppleDouble"):
+        (root / name).mkdir(parents=True)
+    for name in ("pddca/.DS_Store", "pddca/0522c0001/structures/._Mandible.nrrd", "pddca/0522c0001/notes.txt"):
+        (root / name).write_bytes(b"\0\5\x16\7")
+
+
+def turned_patient(root):
+    for path in (root / "pddca/0522c0002").rglob("*.nrrd"):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "SRA"), str(path))
+
+
+def turned_structure(root):
+    path = root / "pddca/0522c0002/structures/Mandible.nrrd"
+    sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "RPS"), str(path))
+
+
+def dicom(root, **how):
+    path = root / "pddca/0522c0555/img.nrrd"
+    write_dicom(path.with_suffix(""), sitk.ReadImage(str(path)), **how)
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (parts, None),
+        (hidden, None),
+        (turned_patient, None),
+        (
+            turned_structure,
+            "Mandible.nrrd: its axes run another way than those of img.nrrd, and were turned",
+        ),
+        (dicom, None),
+        (lambda root: dicom(root, intercept=0), None),
+    ],
+    ids=["parts", "hidden", "turned patient", "turned structure", "DICOM", "DICOM without rescale"],
+)
+def test_read_alike(pddca, change, warning, recwarn):
+    before = oar.load(pddca, **SMALL)
+    change(pddca)
+    found = oar.load(pddca, **SMALL)
+    assert found.fingerprint() == before.fingerprint()
+    assert same(found.meta["native"], before.meta["native"])
+    assert [warning in str(w.message) for w in recwarn] == ([True] if warning else [])
+
+
+def in_two_parts(root):
+    parts(root)
+    shutil.copytree(root / "pddca/PDDCA-1.4.1_part3", root / "pddca/again")
+
+
+def beside_its_part(root):
+    shutil.copytree(root / "pddca/0522c0001", root / "pddca/part/0522c0001")
+
+
+def image(change, kind=np.int16):
+    return lambda root: remake(root / "pddca/0522c0001/img.nrrd", change, kind)
+
+
+def header(name, field, value):
+    return lambda root: patch_nrrd(root / f"pddca/0522c0001/{name}.nrrd", field, value)
+
+
+def slices(z, value):
+    return image(lambda a: np.where(np.isin(np.arange(len(a)), z)[:, None, None], value, a))
+
+
+def missing_rescale(root):
+    """As if intercept and slope had been left out: air at 24."""
+    path = root / "pddca/0522c0555/img.nrrd"
+    write_dicom(path.with_suffix(""), sitk.Cast(sitk.ReadImage(str(path)) + 1024, sitk.sitkInt16), intercept=0)
+    path.unlink()
+
+
+def missing_dicom_slice(root):
+    dicom(root, leave_out=(7,))
+
+
+def flipped_bits(name):
+    def change(root):
+        path, rng = root / f"pddca/0522c0001/{name}.nrrd", np.random.default_rng(1)
+        before = array(path)
+        while True:
+            whole = path.read_bytes()
+            flip_bit(path, rng)
+            try:
+                if not np.array_equal(array(path), before):  # read by ITK, with other voxels
+                    return
+            except RuntimeError:
+                pass
+            path.write_bytes(whole)
+
+    return change
+
+
+AIRLESS = "expected Hounsfield units, air at about -1000 in 0.1% of the voxels"
+FLAT = "expected slices with contrast wherever the patient is, found nothing but"
+MM = "(5.5,0,0) (0,5.9,0) (0,0,{})"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (in_two_parts, "0522c0555: expected each patient once, found another in"),
+        (beside_its_part, "0522c0001: expected each patient once, found another in"),
+        (image(lambda a: a + 1024), f"img.nrrd: {AIRLESS}"),
+        (missing_rescale, f"img: {AIRLESS} (is the rescale missing?)"),
+        (image(lambda a: np.where(a < -500, -2000, a + 1024)), f"img.nrrd: {AIRLESS}"),
+        (image(lambda a: 0 * a - 1000), "img.nrrd: expected a CT with contrast, found nothing but -1000"),
+        (slices([5], 0), f"img.nrrd: {FLAT} 0 in slice 5"),
+        (slices([12, 13], -1000), f"img.nrrd: {FLAT} -1000 in slice 12"),
+        (flipped_bits("img"), "img.nrrd: expected a whole NRRD volume, found "),
+        (flipped_bits("structures/Mandible"), "Mandible.nrrd: expected a whole NRRD volume, found "),
+        (header("img", "space directions", MM.format("nan")), "img.nrrd: expected a spacing of 0.01 to 100 mm"),
+        (header("img", "space directions", "none none none"), "img.nrrd: expected space directions of three axes"),
+        (header("structures/Chiasm", "space directions", MM.format("1e300")), "Chiasm.nrrd: expected a spacing of"),
+        (header("structures/Chiasm", "space directions", MM.format("-4")), "Chiasm.nrrd: expected direction 1, 0, 0"),
+        (header("structures/Chiasm", "space origin", "(7.25,-120.5,14)"), "Chiasm.nrrd: expected origin 7.25, -120.5"),
+        (missing_dicom_slice, "img: expected slices at even distances"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(pddca, change, line):
+    change(pddca)
+    refused(lambda: oar.load(pddca, **SMALL), line)
+
+
+def test_slices_of_air_beyond_the_scan(pddca):
+    def change(a):
+        a[:2], a[-1] = -1000, -1024
+        return a
+
+    path = pddca / "pddca/0522c0001"
+    for name in ("img.nrrd", *(f"structures/{name}.nrrd" for name in PDDCA)):
+        remake(
+            path / name,
+            change if name == "img.nrrd" else lambda a: np.where(np.arange(28)[:, None, None] % 27 < 2, 0, a),
+        )
+    oar.load(pddca, **SMALL)
+
+
 # ---- one file instead of the folder ----
 
 
@@ -520,8 +671,8 @@ def test_check(pddca):
     assert len(lines) == 3
     assert lines[0].startswith("pddca: PDDCA, the MICCAI 2015")
     assert lines[1].startswith(
-        "2 patients for training, 1 for test: 3 BrainStem, 2 Chiasm, 3 Mandible, 3 OpticNerve_L, 3 OpticNerve_R, "
-        "3 Parotid_L, 3 Parotid_R, 3 Submandibular_L, 2 Submandibular_R; "
+        "2 of 2 patients for training, 1 of 1 for test: 3 BrainStem, 2 Chiasm, 3 Mandible, 3 OpticNerve_L, "
+        "3 OpticNerve_R, 3 Parotid_L, 3 Parotid_R, 3 Submandibular_L, 2 Submandibular_R; "
     )
     twice = sum(oar.load(pddca, **SMALL).meta["claimed_twice"].values())
     assert lines[1].endswith(f"; {twice} voxels claimed twice in 3 patients")
@@ -679,7 +830,10 @@ def test_images_that_are_no_hounsfield_units(pddca, change, kind):
 
 
 def test_images_without_a_patient(pddca):
-    remake(pddca / "pddca/0522c0555/img.nrrd", lambda a: np.full_like(a, -900))
+    remake(
+        pddca / "pddca/0522c0555/img.nrrd",
+        lambda a: np.where(np.indices(a.shape).sum(0) % 2, -900, -1000).astype(a.dtype),
+    )
     refused(lambda: oar.load(pddca), "0522c0555: expected a patient, tissue above -300 HU, found none")
 
 
@@ -736,6 +890,7 @@ def real_root():
     return Path(root)
 
 
+@pytest.mark.long
 def test_real_data(real_root, tmp_path):
     """The stand-in only: PDDCA takes minutes and 20 GB."""
     if (real_root / "pddca").is_dir():
@@ -766,6 +921,7 @@ def test_real_data(real_root, tmp_path):
     assert bone > gland + 0.3
 
 
+@pytest.mark.long
 def test_real_patient(real_root, tmp_path, monkeypatch):
     """From files: the labels there and back, and the same from a prepared file."""
     if (real_root / "pddca").is_dir():

@@ -2,11 +2,11 @@
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from textwrap import dedent
 from types import SimpleNamespace
 
 import pandas as pd
@@ -20,143 +20,20 @@ from fewlabels.paths import CHECKOUT, datasets
 from fewlabels.scores.published import published
 
 SEVEN = {"jsrt", "cifar10", "acdc", "isic", "oar", "mnist", "brats"}
-# A whole paper: a linear classifier of scikit-learn's digits, with more and with fewer labels.
-PAPER = {
-    "sixth2026/published.yaml": """
-        values:
-        - {table: "Table 1", row: Linear, column: 20, mean: 70.0, sd: 2.0}
-        - {table: "Table 1", row: Linear, column: 200, mean: 90.0, sd: 1.0}
-        claims:
-        - {id: sixth-01, statement: Ten times the labels help., source: Table 1, compare: accuracy, compares: [Linear],
-           tolerance: "supported if better with each of at least three seeds", published: {"20": 70.0, "200": 90.0}}
-        healthy:
-        - {rows: [Linear], metric: accuracy, each: [labels], at least: 20, why: twice chance, since: 2026-11-29}
-        """,
-    "sixth2026/claims.py": """
-        import sys
-
-        from fewlabels.scores import verdicts
-        from fewlabels.scores.published import published
-        from fewlabels.scores.statistics import run_scores
-
-
-        def sixth_01(scores):
-            runs = run_scores(scores, "accuracy").unstack("labels")
-            if len(runs) < 3:
-                return verdicts.not_run(len(runs), 3)
-            gain = runs[200] - runs[20]
-            found = verdicts.verdict((gain > 0).all(), (gain < 0).all())
-            return verdicts.Verdict(found, f"{gain.mean():+.1f} points", len(gain), "count")
-
-
-        def judge(scores, data):
-            paper, rules = published("sixth2026"), verdicts.rules_in(sys.modules[__name__])
-            return verdicts.judge(
-                paper["claims"], rules, scores, paper="sixth2026", data=data, healthy=paper["healthy"])
-        """,
-    "sixth2026/digits.py": '''
-        """Sixth et al. 2026, Table 1: a linear classifier of digits."""
-
-        from dataclasses import dataclass
-        from typing import Literal
-
-        import torch
-        from pydantic import BaseModel, ConfigDict
-
-        from fewlabels.data import cifar10
-        from fewlabels.engine import params
-        from fewlabels.engine.training import Batches, Shuffled, Stages, seed_of
-        from fewlabels.methods.augmented_training import AugmentedTraining
-        from fewlabels.papers.sixth2026.claims import judge
-        from fewlabels.scores.published import published_values
-        from fewlabels.scores.scale import of_paper
-        from fewlabels.scores.tables import beside_paper, markdown, summarise
-
-        NAME = "sixth"
-
-
-        class Config(BaseModel):
-            model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-            profile: str
-            data: Literal["digits"]
-            labels: list[params.Count]
-            seeds: list[params.Natural]
-            steps: params.Count
-
-
-        @dataclass(frozen=True)
-        class Run:
-            method: str
-            labels: int
-            seed: int
-
-            @property
-            def id(self):
-                return f"{self.method}_labels={self.labels}_seed={self.seed}"
-
-
-        def grid(config):
-            return [Run("Linear", labels, seed) for labels in config.labels for seed in config.seeds]
-
-
-        def identity(config, run):
-            return params.identity(config, run, ("labels", "seeds"))
-
-
-        def load(config, root=None):
-            return cifar10.digits()
-
-
-        def run(config, run, cohort, folder, device="cpu", report=None, stop=None):
-            split = cifar10.splits(cohort.ids, run.labels, 0, 100, seed=run.seed)
-            x, y = cohort.images, cohort.labels
-
-            def build():
-                net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
-                net(x[:1])
-                optimiser = torch.optim.Adam(net.parameters(), 0.01)
-                return AugmentedTraining(net, optimiser, torch.nn.functional.cross_entropy, lambda x, y: (x, y))
-
-            batches = Batches(lambda i: {"images": x[i], "labels": y[i]}, Shuffled(cohort.index(split.labelled), 10))
-            options = {"seed": seed_of(run.seed), "steps": config.steps, "every": config.steps, "keep": "last"}
-            method, history = Stages(folder, report, stop)(run.id, build, batches, **options)
-            test = cohort.index(split.test)
-            right = method.predict(x[test]).argmax(1) == y[test]
-            overall = {"accuracy": 100 * float(right.double().mean())}
-            return {"subjects": [], "scores": {}, "overall": overall, "history": history}
-
-
-        def tables(config, scores):
-            runs = scores[scores["metric"] == "accuracy"].groupby(["method", "labels", "seed"])["value"].mean()
-            table = beside_paper(summarise(runs), published_values("sixth2026", "Table 1"), ["Linear"], config.labels)
-            return {"table1": (table, lambda caption: markdown(table, "Method", caption, "{} labels"))}
-
-
-        def scale(config, data, scores):
-            return of_paper((config.steps, 1000), (1, 1))
-
-
-        def notebooks(config):
-            return []
-        ''',
-    "params/sixth/smoke.yaml": """
-        profile: smoke
-        data: digits
-        labels: [20, 200]
-        seeds: [0, 1, 2]
-        steps: 100
-        """,
-}
+# A whole paper, as CONTRIBUTING has it: a linear classifier of scikit-learn's digits, with more and with fewer labels.
+CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FILE = re.compile(r"^`([^`]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAPER = dict(FILE.findall(CONTRIBUTING))
+[COMMANDS] = re.findall(r"^```sh\n(export FEWLABELS_PAPERS.*?)^```$", CONTRIBUTING, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, results):
     """A folder of papers named in FEWLABELS_PAPERS, in which there is a sixth one."""
     for name, text in PAPER.items():
-        file = tmp_path / "papers" / name if not name.startswith("params") else tmp_path / name
+        file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(dedent(text).lstrip(), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     monkeypatch.setenv("FEWLABELS_PAPERS", str(tmp_path / "papers"))
     yield tmp_path / "papers"
     monkeypatch.delenv("FEWLABELS_PAPERS")
@@ -195,18 +72,20 @@ def test_the_seven():
 
 
 def test_a_sixth_paper_is_short():
-    assert sum(len(dedent(text).strip().splitlines()) for text in PAPER.values()) <= 120
+    assert len(PAPER) == 4
+    assert sum(len(text.splitlines()) for text in PAPER.values()) <= 120
 
 
 def test_a_sixth_paper_is_found_swept_judged_and_tabulated(fewlabels, place, tmp_path):
-    listed = fewlabels("list").out
-    assert "reproduce-sixth     Sixth et al. 2026, Table 1: a linear classifier of digits." in listed
-    assert all(f"reproduce-{name} " in listed for name in SEVEN)
-
+    """By the commands of CONTRIBUTING, with this Python."""
     params_file, results = place.parent / "params/sixth/smoke.yaml", tmp_path / "results"
-    command = [sys.executable, "-m", "fewlabels", "run", params_file, "--results", results]
-    done = subprocess.run(command, capture_output=True, text=True)
+    function = f'fewlabels() {{ "{sys.executable}" -m fewlabels "$@"; }}'
+    there = {**os.environ, "FEWLABELS_RESULTS": str(results), "FEWLABELS_PAPERS": ""}
+    script = ["bash", "-ec", f"{function}\n{COMMANDS}"]
+    done = subprocess.run(script, capture_output=True, text=True, env=there, cwd=place.parent)
     assert done.returncode == 0, done.stderr
+    assert "reproduce-sixth     Sixth et al. 2026, Table 1: a linear classifier of digits." in done.stdout
+    assert all(f"reproduce-{name} " in done.stdout for name in SEVEN)
     done = fewlabels("run", params_file, "--results", results)  # from what is stored
     assert done.status == 0, done.err
     folder = results / "sixth" / "digits-smoke"
@@ -359,8 +238,8 @@ def test_an_unknown_experiment(fewlabels, tmp_path):
     assert done.err.endswith("found 'nothing'\n")
 
 
-def test_an_installed_wheel_judges_claims(tmp_path):
-    """Unpacked beside no checkout, it finds each paper's published.yaml."""
+def test_an_installed_wheel_judges_claims_and_has_a_command(tmp_path):
+    """Unpacked beside no checkout, it finds each paper's published.yaml, and its console script leaves a status."""
     source = tmp_path / "source"
     shutil.copytree(CHECKOUT / "lib", source / "lib", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -379,3 +258,12 @@ def test_an_installed_wheel_judges_claims(tmp_path):
     judged = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=there, cwd=tmp_path)
     assert judged.stdout.startswith(str(tmp_path / "site")), judged.stderr
     assert "gao-13" in judged.stdout
+    call = (
+        "import sys; from importlib.metadata import entry_points; "
+        "(command,) = entry_points(group='console_scripts', name='fewlabels'); sys.exit(command.load()())"
+    )
+    for arguments, status, said in ((["list"], 0, "reproduce-oar "), (["run", "oar/none.yaml"], 2, "")):
+        command = [sys.executable, "-c", call, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=there, cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        assert said in done.stdout

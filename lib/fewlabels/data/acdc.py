@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fewlabels.data import acdc_grid, geometry, nifti, prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.complete import of_all
 from fewlabels.data.phantoms.heart import CLASSES, GRID, GROUPS, SPACING_MM
 from fewlabels.data.phantoms.heart import heart as phantom
 from fewlabels.errors import BadInput
@@ -146,9 +147,10 @@ def check(root):
     arrays = _read(root, None, None) if root and Path(root).is_file() else _read(root, "ES", False)
     of, data = Counter(arrays["pathology"].tolist()), str(arrays["data"])
     counts = ", ".join(f"{of[group]} {group}" for group in GROUPS)
+    there = f"{of_all(of.total(), len(PATIENTS), 'patients')} ({counts})"
     return (
         f"{data}: {SOURCES[data]}\n"
-        f"{sum(of.values())} patients ({counts}), {arrays['shapes'][:, 0].sum()} slices, phase {arrays['phase']}, "
+        f"{there}, {arrays['shapes'][:, 0].sum()} slices, phase {arrays['phase']}, "
         f"{'with' if arrays['n4'] else 'without'} N4\n"
         f"sha256 {prepared.checksum(arrays)}"
     )

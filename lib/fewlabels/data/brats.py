@@ -1,9 +1,11 @@
 """BraTS: brain tumours in MRI, cut into half-slices with and without tumour (Vorontsov et al. 2019, Section 4.2).
 
-Two layouts are read from `root/brats/`, and the data say which (`meta["data"]`):
+What is read from `root/brats/`, and how the data say which they are (`meta["data"]`):
 
     brats            the official BraTS 2017 training set, `{HGG,LGG}/ID/ID_{flair,t1,t1ce,t2,seg}.nii.gz` (or `.nii`):
                      155 slices of 240 x 240, labels 0, 1, 2, 4; 210 + 75 patients
+    brats2018, ...   those of 2018, 2019, 2020, 2021 and 2023, by the names of their patients (`brats_editions`); from
+                     2020 on without HGG/ and LGG/; 2023 has other file names, and 3 in place of label 4
     brats2015-2seq   a copy with two sequences, `ID/ID_{flair,t1ce,seg,brainmask}.nii.gz`: grey values standardised
                      beforehand, times 1000; labels 0 to 4 (BraTS 2015); no grades
 
@@ -19,8 +21,10 @@ import numpy as np
 import torch
 
 from fewlabels.data import prepared
-from fewlabels.data.brats_files import SEQUENCES, arrays_of, open_arrays, open_root, progress
+from fewlabels.data.brats_editions import COPY, EDITIONS, SEQUENCES, patient_of
+from fewlabels.data.brats_files import arrays_of, open_arrays, open_root, progress
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.complete import of_all, paper_split
 from fewlabels.data.domains import Domains
 from fewlabels.data.half_slices import SIDE, domains_of, half_name, halves, standardised
 from fewlabels.data.phantoms.brain import CLASSES
@@ -30,11 +34,14 @@ from fewlabels.errors import BadInput
 __all__ = ["CLASSES", "check", "domains", "load", "phantom", "prepare", "splits"]
 
 SOURCES = {
+    data: f"BraTS {data[5:]}, official training set, not BraTS 2017; cite Menze et al. 2015" for data in EDITIONS
+}
+SOURCES |= {
     "brats": "BraTS 2017, official training set; cite Menze et al. 2015",
-    "brats2015-2seq": "BraTS 2015, a copy of a few patients with two of four sequences, grey values standardised "
+    COPY: "BraTS 2015, a copy of a few patients with two of four sequences, grey values standardised "
     "beforehand, not the official files; CC BY-NC-SA 3.0, cite Menze et al. 2015",
 }
-BRAIN_SHARE = {"brats": 0.25, "brats2015-2seq": 0.2}
+BRAIN_SHARE = dict.fromkeys(EDITIONS, 0.25) | {COPY: 0.2}
 
 
 def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=None):
@@ -58,8 +65,8 @@ def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=
     so does `augment_slices`. No N4: the code hands it the tumour's mask as the region to fit, which leaks labels.
 
     A patient without healthy half-slices is named in a warning, and stays, as in the released code; `meta["halves"]`
-    counts each one's, `{patient: (P, A)}`. `meta` also has `sequences`, the names of the channels, and `grade`
-    `{patient: HGG, LGG or ""}` of every patient, in the order of the files.
+    counts each one's, `{patient: (P, A)}`, of 2023 each scan's. `meta` also has `sequences`, the names of the channels,
+    and `grade` `{patient: HGG, LGG or ""}` of every patient, in the order of the files.
 
     All of BraTS at scale 1 takes some 15 GB. Raises `BadInput` naming the file if anything is missing, damaged, empty,
     of another shape or kind, and if there is no P or no A at all.
@@ -90,9 +97,10 @@ def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=
         here, mask = parts.pop()
         images[at : at + len(here)], labels[at : at + len(here)] = torch.from_numpy(here), torch.from_numpy(mask)
         at += len(here)
-    meta = {"data": data, "source": SOURCES[data], "sequences": SEQUENCES[data], "grade": grade}
+    meta = {"data": data, "source": SOURCES[data], "sequences": SEQUENCES[data]}
+    meta["grade"] = {patient_of(name): kind for name, kind in grade.items()}
     meta |= {"brain_share": brain_share, "halves": counts}
-    groups = tuple(name.split("/")[0] for name in ids)
+    groups = tuple(patient_of(name.split("/")[0]) for name in ids)
     return Cohort(images, labels, tuple(ids), CLASSES, (float(scale),) * 2, groups, meta)
 
 
@@ -112,8 +120,7 @@ def splits(cohort, share=0.01, seed=0):
     rng, grade = np.random.RandomState(seed), cohort.meta["grade"]
     if len(grade) < 10:
         patients = list(dict.fromkeys(cohort.groups))
-        if len(patients) < 3:
-            raise BadInput("split", "at least 3 patients with half-slices", len(patients))
+        _enough(len(patients))
         rng.shuffle(patients)
         held, train = patients[:2], sorted(patients[2:])
     else:
@@ -150,13 +157,13 @@ def domains(cohort, ids, labelled=()):
     if not present.any():
         raise BadInput(half_slices(ids), "some with a tumour", "none")
     names, chosen = [name for name, is_p in zip(ids, present.tolist()) if is_p], set(labelled)
-    number = {patient: i for i, patient in enumerate(cohort.meta["grade"])}
+    number, whose = {patient: i for i, patient in enumerate(cohort.meta["grade"])}, dict(zip(cohort.ids, cohort.groups))
     return Domains(
         cohort.images[at[present]],
         cohort.images[at[~present]],
         cohort.labels[at[present]].bool(),
         torch.tensor([i for i, name in enumerate(names) if name in chosen], dtype=torch.long),
-        torch.tensor([number[name.split("/")[0]] for name in names], dtype=torch.long),
+        torch.tensor([number[whose[name]] for name in names], dtype=torch.long),
     )
 
 
@@ -179,24 +186,39 @@ def check(root):
     arrays = arrays_of(root)
     data, grade, read = open_arrays(arrays)
     of, share = Counter(grade.values()), BRAIN_SHARE[data]
-    kinds = ", ".join(f"{of[kind]} {kind or 'of unknown grade'}" for kind in sorted(of))
     patients = map(read, grade)
     counts = np.array([[d.sum() for d in domains_of(p.brain, p.tumour, brain_share=share)] for p in patients])
     none = ", ".join(name for name, (_, healthy) in zip(grade, counts) if not healthy)
+    there, number = _there(data, of), int(counts.any(1).sum())
+    cannot = paper_split(root, there, data != COPY, lambda: _enough(number))
     counts = counts.sum(0)
     return (
         f"{data}: {SOURCES[data]}\n"
-        f"{len(grade)} patients ({kinds}), sequences {', '.join(SEQUENCES[data])}; half-slices of at least {share:g} "
+        f"{there}, sequences {', '.join(SEQUENCES[data])}; half-slices of at least {share:g} "
         f"brain: {counts[0]} with more than 0.01 tumour, {counts[1]} without"
-        f"{none and f' (none of {none})'}\n"
+        f"{none and f' (none of {none})'}{cannot}\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
+
+
+def _there(data, of):
+    """How many of the edition's patients there are; `of` counts those found of each grade."""
+    if data == COPY:
+        return f"{of.total()} patients"
+    everything = EDITIONS[data][1]
+    grades = ", ".join(f"{of[kind]} of {n} {kind}" for kind, n in everything.items() if kind)
+    return of_all(of.total(), sum(everything.values()), "patients") + (grades and f" ({grades})")
+
+
+def _enough(patients):
+    if patients < 3:
+        raise BadInput("split", "at least 3 patients with half-slices", patients)
 
 
 def _blocks(patient, data, keep, scale):
     """The kept half-slices: images float32 `(n, C, H, W)`, labels bool `(n, H, W)`."""
     mean, sd = 0.0, 1000.0
-    if data == "brats":
+    if data != COPY:
         nonzero = patient.values[patient.values != 0]
         mean, sd = nonzero.mean(dtype=np.float64), nonzero.std(dtype=np.float64)
     size = (int(keep.sum()), SIDE // scale, scale, SIDE // 2 // scale, scale)

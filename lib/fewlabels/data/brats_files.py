@@ -10,16 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from fewlabels.data import half_slices, nifti, prepared
+from fewlabels.data import brats_editions, geometry, nifti, prepared
+from fewlabels.data.brats_editions import COPY, FROM, LABELS, SEQUENCES
 from fewlabels.data.half_slices import SIDE
 from fewlabels.errors import BadInput
-from fewlabels.files import listed
 from fewlabels.paths import NOWHERE
 
-FROM = "https://www.med.upenn.edu/sbia/brats2017.html"
-SEQUENCES = {"brats": half_slices.SEQUENCES, "brats2015-2seq": half_slices.SEQUENCES[:2]}
-LABELS = {"brats": (0, 1, 2, 4), "brats2015-2seq": (0, 1, 2, 3, 4)}
-GRADES = ("HGG", "LGG")
 ARRAYS = {"data", "patients", "grades", "slices", "brain", "tumour", "values"}
 
 
@@ -77,57 +73,41 @@ def arrays_of(root):
 
 
 def _open_folder(folder):
-    official = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
-    data = "brats" if official else "brats2015-2seq"
-    found = [path for where in official or [folder] for path in listed(where)]
-    found = {path.name: path for path in found if path.is_dir()}
-    if not found:
-        expected = f"HGG/ID/ and LGG/ID/ with five files each (from {FROM})"
-        raise BadInput(folder, expected, "no patient" if folder.is_dir() else "no such folder")
-    grade = {name: path.parent.name if official else "" for name, path in found.items()}
-    files = {name: _files(path, data) for name, path in found.items()}  # what is missing is said before minutes pass
+    data, grade, files = brats_editions.patients(folder)  # what is missing is said before minutes pass
     return data, grade, lambda name: _read(files[name], data)
 
 
-def _files(folder, data):
-    """`{sequence, seg, brainmask: path}` of a patient."""
-    kinds = (*SEQUENCES[data], "seg", *(["brainmask"] if data != "brats" else []))
-    paths = {kind: folder / f"{folder.name}_{kind}.nii.gz" for kind in kinds}
-    for kind, path in paths.items():
-        plain = path.with_suffix("")  # .nii
-        if not path.is_file() and not plain.is_file():
-            raise BadInput(path, f"files of {', '.join(kinds)} for each patient", "no such file")
-        paths[kind] = path if path.is_file() else plain
-    return paths
-
-
 def _read(paths, data):
-    """One patient from its files."""
+    """One patient from its files, on the voxels of its FLAIR image."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        volumes = dict(zip(paths, pool.map(_volume, paths.values())))
-    shape = volumes["flair"].shape
-    for kind, volume in volumes.items():
-        if volume.shape != shape or shape[1:] != (SIDE, SIDE):
-            expected = f"{SIDE} x {SIDE} pixels in every slice, and as many slices as the others"
-            raise BadInput(paths[kind], expected, volume.shape)
-        known = {"seg": LABELS[data], "brainmask": (0, 1)}.get(kind)
-        if known and (wrong := volume[~np.isin(volume, known)]).size:
+        volumes = dict(zip(paths, pool.map(nifti.read, paths.values())))
+    first = volumes["flair"].geometry
+    if first.size[1:] != (SIDE, SIDE) or not np.allclose(first.spacing, 1, rtol=0, atol=0.01):
+        found = f"{' x '.join(map(str, first.size[::-1]))} of {geometry.words(first.spacing[::-1])} mm"
+        raise BadInput(paths["flair"], f"{SIDE} x {SIDE} pixels in every slice, voxels of 1 mm", found)
+    volumes = {k: geometry.onto(paths[k], volume, first, paths["flair"].name) for k, volume in volumes.items()}
+    geometry.tell({paths[kind]: volume.note for kind, volume in volumes.items()})
+    whole = {kind: _int16(paths[kind], volume.array) for kind, volume in volumes.items()}
+    for kind, known in (("seg", LABELS[data]), ("brainmask", (0, 1))):
+        if kind in whole and (wrong := whole[kind][~np.isin(whole[kind], known)]).size:
             expected = f"labels {', '.join(map(str, known))}"
             raise BadInput(paths[kind], expected, f"{wrong.size} voxels of others, {wrong[0]}")
-    images = np.stack([volumes[name] for name in SEQUENCES[data]])
-    brain = volumes["brainmask"] > 0 if "brainmask" in volumes else images.any(0)
+    images = np.stack([whole[name] for name in SEQUENCES[data]])
+    brain = whole["brainmask"] > 0 if "brainmask" in whole else images.any(0)
     if not brain.any():
         raise BadInput(paths.get("brainmask", paths["flair"]), "voxels of a brain", "nothing but 0")
     values = images[:, brain]
-    for kind, low, high in zip(SEQUENCES[data], values.min(1), values.max(1)):
+    for kind, image, low, high in zip(SEQUENCES[data], images, values.min(1), values.max(1)):
         if low == high:
             raise BadInput(paths[kind], "an image with contrast in the brain", f"nothing but {low}")
-    return Patient(brain, volumes["seg"] > 0, values)
+        varied = np.flatnonzero(image.min((1, 2)) != image.max((1, 2)))  # beyond them there may be nothing
+        if len(gaps := np.setdiff1d(np.arange(varied[0], varied[-1]), varied)):
+            found = f"nothing but {image[gaps[0], 0, 0]} in slice {gaps[0]}"
+            raise BadInput(paths[kind], f"contrast in slices {varied[0]} to {varied[-1]}", found)
+    return Patient(brain, whole["seg"] > 0, values)
 
 
-def _volume(path):
-    """A file's voxels, int16 `(Z, H, W)`."""
-    array = nifti.read(path).array
+def _int16(path, array):
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int16)
     if (whole != array).any():
@@ -137,5 +117,5 @@ def _volume(path):
 
 def progress(names, data):
     """The official files take minutes."""
-    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data != "brats"}
+    calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data == COPY}
     return tqdm(names, desc="MRI", unit="patient", **calm)

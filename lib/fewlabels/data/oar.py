@@ -2,10 +2,13 @@
 
 Two layouts are read, the first that is there, and the data say which (`meta["data"]`):
 
-    pddca               `root/pddca/0522cNNNN/img.nrrd` and `structures/*.nrrd`: 38 + 10 patients, nine organs, of which
-                        some patients lack some (Raudaschl et al. 2017)
+    pddca               `root/pddca/0522cNNNN/img.nrrd` and `structures/*.nrrd`, there or in the folders that its parts
+                        unpack to: 38 + 10 patients, nine organs, of which some patients lack some (Raudaschl et al.
+                        2017)
     openkbp-for-pddca   `root/openkbp/{train,test}/ID/`, alike: other patients, other organs, coarser voxels (Babier et
                         al. 2021), so that the method can be tried where PDDCA is not
+
+In place of `img.nrrd` there may be a folder `img/` with the CT as a DICOM series.
 
 Axes are z (feet to head), y (front to back), x (the patient's right to left), whatever the files' headers say: each is
 turned to the nearest of these orientations (ITK's LPS). Nothing is resampled for that, an oblique scan stays oblique.
@@ -15,16 +18,14 @@ What the paper leaves open is a choice here, after the author's later code where
 patients too; here the crop is found from the CT alone (`oar_grid.body_of`).
 """
 
-import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fewlabels.data import oar_grid, prepared
+from fewlabels.data import oar_files, oar_grid, prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.phantoms import head_neck as phantoms
 from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
@@ -43,7 +44,7 @@ CLASSES = {
 }
 TRAIN = 38
 TEST = tuple(f"0522c{i:04}" for i in (555, 576, 598, 659, 661, 667, 669, 708, 727, 746))
-IGNORED = {"openkbp-for-pddca": {"PTV56", "PTV63", "PTV70"}}  # targets of the therapy; PDDCA has nothing but its organs
+IGNORED = {"openkbp-for-pddca": ("PTV56", "PTV63", "PTV70")}  # targets of the therapy; PDDCA has nothing but its organs
 FROM = "https://www.imagenglab.com/newsite/pddca/"
 SOURCES = {
     "pddca": "PDDCA, the MICCAI 2015 head-and-neck challenge; cite Raudaschl et al. 2017",
@@ -156,7 +157,7 @@ def check(root):
     counts = ", ".join(f"{n} {name}" for n, name in zip(arrays["present"].sum(0).tolist()[1:], CLASSES[data][1:]))
     return (
         f"{data}: {SOURCES[data]}\n"
-        f"{len(twice) - test} patients for training, {test} for test: {counts}; "
+        f"{len(twice) - test} of {TRAIN} patients for training, {test} of {len(TEST)} for test: {counts}; "
         f"{twice.sum()} voxels claimed twice in {np.count_nonzero(twice)} patients\n"
         f"sha256 {prepared.checksum(arrays)}"
     )
@@ -169,18 +170,6 @@ def _body(root, patient):
 # ---- from files to arrays ----
 
 
-class Patient(NamedTuple):
-    """One patient as in the files: HU int16 and labels uint8, `(Z, Y, X)`; present bool `(classes,)`; spacing in mm,
-    float64 `(3,)`; how many voxels two structures claim."""
-
-    name: str
-    image: np.ndarray
-    labels: np.ndarray
-    present: np.ndarray
-    spacing: np.ndarray
-    claimed_twice: int
-
-
 def _open(root):
     """Which data they are, the names of the patients, those of the test set, and a function from name to `Patient`."""
     if root is None:
@@ -191,7 +180,7 @@ def _open(root):
     if root.is_file():
         return _open_prepared(root)
     if (root / "pddca").is_dir():
-        folders = {path.name: path for path in listed(root / "pddca") if path.match("0522c*") and path.is_dir()}
+        folders = _pddca(root / "pddca")
         data, test, expected = "pddca", TEST, f"{TRAIN} + {len(TEST)} folders 0522cNNNN (from {FROM})"
         missing = [name for name in TEST if name not in folders]
         if missing or len(folders) != TRAIN + len(TEST):
@@ -208,7 +197,18 @@ def _open(root):
         data, folders, test = "openkbp-for-pddca", parts[0] | parts[1], tuple(parts[1])
     else:
         raise BadInput(root, f"a folder pddca/ (from {FROM}) or openkbp/ in it", "neither")
-    return data, tuple(folders), test, lambda name: _patient(folders[name], data)
+    return data, tuple(folders), test, lambda name: oar_files.read(folders[name], CLASSES[data], IGNORED.get(data, ()))
+
+
+def _pddca(folder):
+    """The patients in `folder` and in the folders in it, which are those that the parts of PDDCA unpack to."""
+    folders = {}
+    for path in (path for where in (folder, *listed(folder)) for path in listed(where)):
+        if path.match("0522c*") and path.is_dir():
+            if path.name in folders:
+                raise BadInput(path, "each patient once", f"another in {folders[path.name].parent}")
+            folders[path.name] = path
+    return dict(sorted(folders.items()))
 
 
 def _open_prepared(path):
@@ -224,7 +224,7 @@ def _open_prepared(path):
         here, shape = slice(ends[i] - arrays["shapes"][i].prod(), ends[i]), arrays["shapes"][i].tolist()
         image = np.ascontiguousarray(planes[:, here].T).view("<i2").astype(np.int16).reshape(shape)
         labels, twice = arrays["labels"][here].reshape(shape), int(arrays["claimed_twice"][i])
-        return Patient(name, image, labels.copy(), arrays["present"][i], arrays["spacing"][i], twice)
+        return oar_files.Patient(name, image, labels.copy(), arrays["present"][i], arrays["spacing"][i], twice)
 
     return str(arrays["data"]), names, tuple(arrays["test"].tolist()), read
 
@@ -244,71 +244,3 @@ def _arrays(root):
         "images": np.concatenate([p.image.ravel() for p in patients]),
         "labels": np.concatenate([p.labels.ravel() for p in patients]),
     }
-
-
-def _patient(folder, data):
-    """The `Patient` in a folder. Structures are painted from the largest to the smallest."""
-    ct, classes = _nrrd(folder / "img.nrrd"), CLASSES[data]
-    image = _values(ct)
-    low, high = image.min(), image.max()
-    if not (low >= -(2**15) and high < 2**15 and (image.dtype.kind in "iu" or (image == np.round(image)).all())):
-        raise BadInput(folder / "img.nrrd", "whole Hounsfield units of 16 bits", f"{image.dtype}, {low:g} to {high:g}")
-    structures = listed(folder / "structures")
-    files = {path.stem: path for path in structures if path.suffix == ".nrrd"}
-    for path in structures:  # an organ that is not read counts as not delineated
-        if path.suffix != ".nrrd" and (name := path.name.split(".")[0]) in classes[1:]:
-            raise BadInput(path, f"{name}.nrrd", path.name)
-    unknown = [path for name, path in files.items() if name not in {*classes[1:], *IGNORED.get(data, ())}]
-    if unknown:  # under another name an organ would silently become background
-        raise BadInput(unknown[0], f"one of {', '.join(classes[1:])}", unknown[0].stem)
-    masks = {k: _structure(files[name], ct) for k, name in enumerate(classes) if name in files}
-    if not masks:
-        raise BadInput(folder / "structures", f"NRRD files of {', '.join(classes[1:])}", "none")
-    labels, claims = np.zeros(image.shape, np.uint8), np.zeros(image.shape, np.uint8)
-    for k in sorted(masks, key=lambda k: -len(masks[k])):
-        labels.flat[masks[k]] = k
-        claims.flat[masks[k]] += 1
-    present = np.array([len(masks) == len(classes) - 1] + [k in masks for k in range(1, len(classes))])
-    spacing = np.array(ct.GetSpacing()[::-1])
-    return Patient(folder.name, image.astype(np.int16), labels, present, spacing, int((claims > 1).sum()))
-
-
-def _structure(path, ct):
-    """Flat indices of the voxels in a mask of 0 and 1, or 0 and 255, on the grid of the CT."""
-    mask = _nrrd(path)
-    for name in ("Size", "Spacing", "Origin", "Direction"):
-        expected, found = (np.array(getattr(image, f"Get{name}")()) for image in (ct, mask))
-        if not np.allclose(expected, found, rtol=0, atol=1e-3):
-            expected, found = (", ".join(f"{value:g}" for value in each) for each in (expected, found))
-            raise BadInput(path, f"{name.lower()} {expected} (x, y, z), as img.nrrd", found)
-    values = _values(mask).ravel()
-    inside = np.flatnonzero(values)
-    others = np.unique(values[inside])
-    if not len(inside):
-        raise BadInput(path, "a structure", "not a voxel of one")
-    if others.tolist() not in ([1], [255]):
-        raise BadInput(path, "0 and 1, or 0 and 255", f"values {', '.join(f'{v:g}' for v in others[:3])}")
-    return inside
-
-
-def _nrrd(path):
-    """The volume of an NRRD file, in LPS orientation."""
-    if not path.is_file():
-        raise BadInput(path, "an NRRD volume", "no such file")
-    import SimpleITK as sitk  # an optional dependency
-
-    try:
-        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO")
-    except RuntimeError as error:  # ITK's message: many lines, the last part says it
-        found = " ".join(re.split(r"\]|ERROR:", str(error))[-1].split())
-        raise BadInput(path, "a whole NRRD volume", found) from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        found = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values a voxel"
-        raise BadInput(path, "three axes, one value a voxel", found)
-    return sitk.DICOMOrient(image, "LPS")
-
-
-def _values(image):
-    import SimpleITK as sitk
-
-    return sitk.GetArrayFromImage(image)

@@ -125,7 +125,7 @@ def build(source):
     notebook = read(source)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # jupytext's are random
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:  # progress bars and warnings are of the moment

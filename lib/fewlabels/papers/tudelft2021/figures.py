@@ -25,7 +25,8 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
             of_mode = here[(here["mode"] == mode) & here["ours_mean"].notna()]
             place = of_mode["method"].map(methods.index) + (i - (len(modes) - 1) / 2) * 0.2
             style = {"color": COLOURS[i], "marker": "os^v"[i % 4], "linestyle": "", "capsize": 2, "label": mode}
-            axis.errorbar(place, of_mode["ours_mean"], yerr=bars(of_mode["ours_sd"]), **style)
+            if len(of_mode):  # or the legend would name what is not there
+                axis.errorbar(place, of_mode["ours_mean"], yerr=bars(of_mode["ours_sd"]), **style)
         paper = here.drop_duplicates("method").dropna(subset="paper_mean")
         style = {
             "color": "grey",
