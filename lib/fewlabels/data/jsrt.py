@@ -257,8 +257,7 @@ def _read_png(path: Path) -> np.ndarray:
     """Reduced image: uint8 `(512, 512)`."""
     with prepared.reading(path, "an 8-bit grey PNG"), Image.open(path, formats=("PNG",)) as picture:
         if (picture.mode, picture.size) != ("L", (GRID, GRID)):
-            found = "mode {}, {} x {}".format(picture.mode, *picture.size)
-            raise BadInput(path, f"mode L, {GRID} x {GRID}", found)
+            raise BadInput(path, f"mode L, {GRID} x {GRID}", "mode {}, {} x {}".format(picture.mode, *picture.size))
         return _contrast(path, np.asarray(picture))
 
 
@@ -274,10 +273,8 @@ def _read_mask(path: Path) -> np.ndarray:
         if picture.size != (1024, 1024):
             raise BadInput(path, "1024 x 1024", "{} x {}".format(*picture.size))
         mask = np.asarray(picture.convert("L")) > 0
-    if not mask.any():
-        raise BadInput(path, "a mask", "no pixel above 0")
-    if mask.all():
-        raise BadInput(path, "a mask", "no pixel of 0")
+    if mask.all() or not mask.any():
+        raise BadInput(path, "a mask", f"no pixel {'of' if mask.all() else 'above'} 0")
     return mask[np.ix_(NEAREST, NEAREST)]
 
 
