@@ -1,13 +1,19 @@
 """Figures of Malfliet & Bakker 2021, beside those of `fewlabels.plots`."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from fewlabels.plots import COLOURS, bars, finished
+from fewlabels.types import History
 
 
-def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
+def by_method(
+    table: pd.DataFrame, title: str = "", ylabel: str = "accuracy (%)", column: str = "Accuracy (%)"
+) -> Figure:
     """One panel a transform: each method's value in each mode (filled, ± sd) and in the paper (open); dotted: chance.
 
     `table` as `papers.tudelft2021.tables.tables` gives it, rows named "transform, method".
@@ -44,7 +50,7 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
     return finished(figure, title, len(modes) + 1)
 
 
-def training_and_validation(histories, title=""):
+def training_and_validation(histories: Mapping[str, History], title: str = "") -> Figure:
     """Supervised loss and accuracy, training solid and validation dashed, against the step, for `{name: history}`."""
     panels = {"supervised loss": ("loss_sup", "validation_loss_sup"), "accuracy (%)": ("accuracy", "both")}
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
