@@ -28,12 +28,12 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import torch
 from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.engine import report, sweep
-from fewlabels.files import whole
 from fewlabels.papers.bortsova2019 import figures
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.warps import gaussian_field, gaussian_field_rms, warp
@@ -105,9 +105,7 @@ for column, a in enumerate(amplitude):
 # Stage 1 is trained anew at each amplitude too: the supervised loss sees the same T.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder)
-for run, message in failed.items():
-    print(f"{run}: {message}")
+sweep.sweep(experiment, config, cohort, folder)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -121,8 +119,7 @@ display(Markdown((folder / "amplitude.md").read_text()))
 # %%
 title = f"Data: {cohort.meta['data']}, {size} px, {labels[0]} labels, profile {profile}"
 figure = figures.against_amplitude(scores, title)
-with whole(folder / "figure1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure1.png")
 
 # %% [markdown]
 # ## Chosen on validation

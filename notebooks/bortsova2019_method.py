@@ -27,6 +27,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -171,6 +172,7 @@ method = TransformationConsistency(
 batch = {"images": cohort.images[:6], "labels": cohort.labels[:6]}
 supervised = [method.training_step(batch) for _ in range(steps)]
 
+# %%
 x, y = cohort.images[6:7], cohort.labels[6:7]  # a phantom it has not seen
 x1, x2 = (warp(x, u, order=3, mode="border") for u in (u1, u2))
 p1, p2 = method.predict(torch.cat([x1, x2])).split(1)
@@ -204,20 +206,24 @@ def consistency_loss():
     return value
 
 
+# %%
 start = {name: value.clone() for name, value in network.state_dict().items()}
 batches = {"Baseline": batch, "SemiTC": {"images": cohort.images, "labels": cohort.labels[:6]}}
-figure, axis = plt.subplots(figsize=(5, 2.8), layout="constrained")
+curves = {"Baseline": [], "SemiTC": []}
 for name, batch in batches.items():
     network.load_state_dict(start)
     method.lam = 0.0 if name == "Baseline" else 1.0
     method.optimiser = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
     torch.manual_seed(seed)
-    curve = [consistency_loss()]
-    for step in range(1, steps + 1):
-        method.training_step(batch)
+    for step in range(steps + 1):
         if step % 10 == 0:
-            curve.append(consistency_loss())
-    axis.plot(range(0, steps + 1, 10), curve, label=name)
+            curves[name].append(consistency_loss())
+        method.training_step(batch)
+
+# %%
+figure, axis = plt.subplots(figsize=(5, 2.8), layout="constrained")
+axis.plot(range(0, steps + 1, 10), curves["Baseline"], "--", label="Baseline: measured, not trained")
+axis.plot(range(0, steps + 1, 10), curves["SemiTC"], label="SemiTC")
 axis.set(xlabel="step of stage 2", ylabel="consistency loss", ylim=(0, None))
 axis.legend(frameon=False, fontsize=8)
 plt.show()
@@ -252,13 +258,14 @@ print(tuple(cohort.images.shape), cohort.classes)
 # of them have class masks `(k, H, W)`. How large the fields should be is for validation data to say.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import torch
 
 from fewlabels.methods import consistency
 from fewlabels.models.unet import UNet
 from fewlabels.warps import gaussian_field_rms
 
+# %%
+# NBVAL_CHECK_OUTPUT
 torch.manual_seed(0)
 size, classes = (96, 128), 3
 images, labels = torch.rand(6, 1, *size), torch.randint(classes, (2, *size))  # yours

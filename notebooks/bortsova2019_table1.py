@@ -29,6 +29,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -36,8 +37,7 @@ from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.data import jsrt
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.methods.consistency import draw_transforms, reached
 from fewlabels.papers.bortsova2019 import figures
 from fewlabels.papers.bortsova2019 import jsrt as experiment
@@ -78,7 +78,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 display(
     Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']}), {len(cohort)} images of {size} × {size}.")
 )
@@ -128,12 +128,10 @@ print(f"rms {moved.square().mean().sqrt():.2f} px; {folds:.0%} of the fields fol
 # Every run of Table 1 that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(
+sweep.sweep(
     experiment, config, cohort, folder,
     only=lambda run: run.validation == "all", limit=2 if profile == "smoke" else None,
 )  # fmt: skip
-for run, message in failed.items():
-    print(f"{run}: {message}")
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -146,22 +144,18 @@ display(Markdown((folder / "table1.md").read_text()))
 # %%
 title = f"Data: {cohort.meta['data']}, {size} px, profile {profile}"
 figure = figures.against_labels(tables["table1"], title)
-with whole(folder / "figure1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure1.png")
 
 # %% [markdown]
 # ## How they learned
-# Stage 2 of each method, first split, fewest labels. The consistency loss of the Baseline is measured, not trained.
+# Stage 2 of each method, first split, fewest labels.
 
 # %%
-first = (min(splits), min(labels), "all")
-runs = [run for run in experiment.grid(config) if (run.split, run.labels, run.validation) == first]
-records = {run: record for run in runs if (record := sweep.stored(experiment, config, run, folder))}
-figure = figures.learning_curves(
-    {run.method: r["history"] for run, r in records.items()}, f"{title}, {min(labels)} labels"
-)
-with whole(folder / "figure2.png") as temporary:
-    figure.savefig(temporary, format="png")
+first = lambda run: (run.split, run.labels, run.validation) == (min(splits), min(labels), "all")  # noqa: E731
+records = {run: record for run, record in sweep.records(experiment, config, folder).items() if first(run)}
+histories = {run.method: record["history"] for run, record in records.items()}
+figure = figures.learning_curves(histories, f"{title}, {min(labels)} labels")
+plots.save(figure, folder / "figure2.png")
 
 # %% [markdown]
 # ## What they see
@@ -169,28 +163,15 @@ with whole(folder / "figure2.png") as temporary:
 # method's.
 
 # %%
-shown = {}
-for run, record in records.items():
-    network = sweep.network_of(record, folder)
-    if network is not None:
-        method = experiment.build(config, run.method)
-        method.network.load_state_dict(network)
-        shown[run.method] = method
-if shown:
+trained = show.trained(experiment, config, folder, lambda run: experiment.build(config, run.method), first)
+if trained:
     record = next(iter(records.values()))
     ranking = pd.Series(record["scores"]["miou"]["all"], index=record["subjects"]).sort_values(ascending=False).index
     chosen = cohort.index([ranking[0], ranking[len(ranking) // 2], ranking[-1]])
-    images, truth = cohort.images[chosen], cohort.labels[chosen]
-    predictions = {name: method.predict(images).argmax(1) for name, method in shown.items()}
-    columns = {"truth": truth, **predictions}
-    figure = plots.pictures(
-        images[:, 0].repeat_interleave(len(columns), 0), torch.stack(list(columns.values()), 1).flatten(0, 1),
-        titles=list(columns) * len(chosen), columns=len(columns), classes=cohort.classes,
-    )  # fmt: skip
-    with whole(folder / ("pictures" if real else "") / "figure3.png") as temporary:
-        figure.savefig(temporary, format="png")
-else:
-    print("The networks of these runs are not on this machine (they are not committed): nothing to show.")
+    maps = {run.method: method.predict(cohort.images[chosen]).argmax(1) for run, method in trained.items()}
+    maps = {"truth": cohort.labels[chosen]} | maps
+    figure = plots.compared(cohort.images[chosen, 0], maps, classes=cohort.classes)
+    plots.save(figure, pictures / "figure3.png")
 
 # %% [markdown]
 # ## The verdicts
@@ -198,9 +179,7 @@ else:
 # as many runs as it names; fewer is *not run*.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

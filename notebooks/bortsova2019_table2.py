@@ -29,12 +29,11 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
-import torch
+# %%
 from IPython.display import Markdown, display
 
 from fewlabels import plots
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.bortsova2019 import jsrt as experiment
 from fewlabels.papers.bortsova2019.measures import THROUGH, fill_lungs, post_processed
 from fewlabels.papers.bortsova2019.tables import STRUCTURES
@@ -75,7 +74,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 display(
     Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']}), {len(cohort)} images of {size} × {size}.")
 )
@@ -93,23 +92,18 @@ filled = fill_lungs(truth)
 for name, lungs in (("exclusive labels", truth), ("filled", filled)):
     agreement = metrics.iou(lungs, scr, len(cohort.classes))[:, [lung - 1 for lung in THROUGH]]
     print(f"{name} against SCR's lungs: IoU {agreement.mean():.1f} %, worst {agreement.min():.1f} %")
-figure = plots.pictures(
-    cohort.images[:2, 0].repeat_interleave(3, 0),
-    torch.stack([truth[:2], filled[:2] * (filled[:2] > 3), scr[:2]], 1).flatten(0, 1),
-    ["exclusive labels", "filled", "SCR's lungs"] * 2, columns=3, classes=cohort.classes, size=2.2,
-)  # fmt: skip
+maps = {"exclusive labels": truth[:2], "filled": filled[:2] * (filled[:2] > 3), "SCR's lungs": scr[:2]}
+figure = plots.compared(cohort.images[:2, 0], maps, classes=cohort.classes, size=2.2)
 
 # %% [markdown]
 # ## The sweep
 # Baseline, SemiTC and SemiTC+ with as many validation images as labelled ones (at most all 24 or 23).
 
 # %%
-failed = sweep.sweep(
+sweep.sweep(
     experiment, config, cohort, folder,
     only=lambda run: run.validation == "matched", limit=2 if profile == "smoke" else None,
 )  # fmt: skip
-for run, message in failed.items():
-    print(f"{run}: {message}")
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -124,8 +118,7 @@ table = tables["table2"]
 title = f"Data: {cohort.meta['data']}, {size} px, profile {profile}"
 shown = (table["metric"] == "IoU") & ~table["row"].str.endswith("without post-processing")
 figure = plots.by_structure(table[shown], list(STRUCTURES), title)
-with whole(folder / "figure4.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure4.png")
 
 # %% [markdown]
 # ## What post-processing does
@@ -134,25 +127,16 @@ with whole(folder / "figure4.png") as temporary:
 
 # %%
 records = sweep.records(experiment, config, folder)
-run, record = next((run, record) for run, record in records.items() if run.validation == "matched")
-network = sweep.network_of(record, folder)
-if network is not None:
-    method = experiment.build(config, run.method)
-    method.network.load_state_dict(network)
-    test = cohort.index(record["subjects"])
+first = next(run for run in records if run.validation == "matched")
+build = lambda run: experiment.build(config, run.method)  # noqa: E731
+for run, method in show.trained(experiment, config, folder, build, lambda run: run == first).items():
+    test = cohort.index(records[run]["subjects"])
     predicted = method.predict(cohort.images[test]).argmax(1)
     cleaned = post_processed(predicted)
     chosen = (predicted != cleaned).flatten(1).sum(1).argsort(descending=True)[:3]
-    maps = {"truth": truth[test], "predicted": predicted, "post-processed": cleaned}
-    figure = plots.pictures(
-        cohort.images[test[chosen], 0].repeat_interleave(3, 0),
-        torch.stack([labels[chosen] for labels in maps.values()], 1).flatten(0, 1),
-        list(maps) * 3, columns=3, classes=cohort.classes, size=2.2,
-    )  # fmt: skip
-    with whole(folder / ("pictures" if real else "") / "figure5.png") as temporary:
-        figure.savefig(temporary, format="png")
-else:
-    print("The networks of these runs are not on this machine (they are not committed): nothing to show.")
+    maps = {"truth": truth[test][chosen], "predicted": predicted[chosen], "post-processed": cleaned[chosen]}
+    figure = plots.compared(cohort.images[test[chosen], 0], maps, classes=cohort.classes, size=2.2)
+    plots.save(figure, pictures / "figure5.png")
 
 # %% [markdown]
 # ## The verdicts
@@ -161,9 +145,7 @@ else:
 
 # %%
 of_table_2 = claims["claim"].between("bortsova-10", "bortsova-17")
-claims[of_table_2][["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims[of_table_2])
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -32,6 +32,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -144,22 +145,21 @@ plots.sns.despine(figure)
 torch.manual_seed(seed)
 places = labelled[torch.linspace(1, len(labelled) - 2, 4).long()]
 x, y = cohort.images[places], cohort.labels[places]
-zs = torch.randn(3, Z)
-no_affine = torch.zeros(len(x), 2, config.size, config.size)
-images, masks, titles = [x], [y], [cohort.ids[i] for i in places]
-fields = {}
+zs, fields = torch.randn(3, Z), {}
 with torch.no_grad():
     for title, method in trained.items():
-        method.G.eval()
         for k, z in enumerate(zs):
-            field = method.G(x, z.expand(len(x), -1))
-            fields[title, k] = field
-            if "no" in title:
-                continue
-            moved = warp(x, method.unit * field) if "V" in title else x + field
-            images.append(moved)
-            masks.append(rows.move_targets(y, method.unit * field).argmax(1) if "V" in title else y)
-            titles += [f"{title}, z{k + 1}"] * len(x)
+            fields[title, k] = method.G.eval()(x, z.expand(len(x), -1))
+
+# %%
+images, masks, titles = [x], [y], [cohort.ids[i] for i in places]
+for k in range(len(zs)):
+    u = trained["G_V"].unit * fields["G_V", k]
+    images.append(warp(x, u))
+    masks.append(rows.move_targets(y, u).argmax(1))
+images += [x + fields["G_I", k] for k in range(len(zs))]
+masks += [y] * len(zs)
+titles += [f"{G}, z{k + 1}" for G in ("G_V", "G_I") for k in range(len(zs)) for _ in x]
 figure = plots.pictures(torch.cat(images)[:, 0], torch.cat(masks), titles, columns=4, **look)
 
 # %% [markdown]
@@ -188,19 +188,17 @@ figure.colorbar(shown, ax=axes[:, -1], label="ΔI")
 torch.manual_seed(seed)
 x, y = cohort.images[labelled].repeat(10, 1, 1, 1), cohort.labels[labelled].repeat(10, 1, 1)
 found = {}
-with torch.no_grad():
-    for title, method in trained.items():
+for title, method in trained.items():
+    with torch.no_grad():
         field = method.G(x, torch.randn(len(x), Z))
-        size = field.abs().mean(1)
-        of = "v, px of 224" if "V" in title else "ΔI, intensity"
-        found[title] = {
-            f"mean size ({of})": float(size.mean()),
-            f"sd over z ({of})": float(field.unflatten(0, (10, -1)).std(0).mean()),
-            "size at the heart / elsewhere": float(size[y > 0].mean() / size[y == 0].mean()),
-            "pixels folded": float((jacobian_determinant(method.unit * field) <= 0).float().mean())
-            if "V" in title
-            else None,
-        }
+    size, of = field.abs().mean(1), "v, px of 224" if "V" in title else "ΔI, intensity"
+    folded = (jacobian_determinant(method.unit * field) <= 0).float().mean() if "V" in title else None
+    found[title] = {
+        f"mean size ({of})": float(size.mean()),
+        f"sd over z ({of})": float(field.unflatten(0, (10, -1)).std(0).mean()),
+        "size at the heart / elsewhere": float(size[y > 0].mean() / size[y == 0].mean()),
+        "pixels folded": folded if folded is None else float(folded),
+    }
 pd.DataFrame(found).T.style.set_uuid("changes").format(precision=3, na_rep="")
 
 # %%
@@ -217,7 +215,6 @@ print(f"the task reaches both generators: {bool(with_gradient.all())}; neither, 
 # `"intensity"`, and `recolour=lambda x, z: x + G(x, z)`. For classification targets stay: `move_targets=lambda y, u: y`.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from functools import partial
 
 import torch
@@ -231,6 +228,8 @@ from fewlabels.models.generators import Generator
 from fewlabels.models.unet import BilinearUNet
 from fewlabels.warps import transform_labels
 
+# %%
+# NBVAL_CHECK_OUTPUT
 torch.manual_seed(0)
 size, classes = (64, 96), 3
 images, labels = torch.rand(4, 1, *size), torch.randint(classes, (4, *size))  # yours
@@ -243,6 +242,8 @@ for _ in range(2):
     losses = learning.training_step({"images": images, "labels": labels, "real": real})
 print("finite:", {name: bool(loss.isfinite()) for name, loss in losses.items()})
 
+# %%
+# NBVAL_CHECK_OUTPUT
 S, augment = BilinearUNet(1, classes, width=8), Augmentation(draw_affine, move_targets, deform=G.eval())
 method = AugmentedTraining(S, torch.optim.Adam(S.parameters(), lr=0.001), cross_entropy, augment)
 for _ in range(2):

@@ -34,14 +34,14 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.data import acdc
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.chaitanya2019 import acdc as experiment
 from fewlabels.papers.chaitanya2019 import figures
 from fewlabels.papers.chaitanya2019 import rows as acdc_rows
@@ -81,7 +81,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 split = acdc.splits(cohort.ids, config.labels[0], config.splits[0])
 parts = {name: (len(experiment.patients(ids)), len(ids)) for name, ids in vars(split).items()}
 display(Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']})."))
@@ -146,9 +146,7 @@ figure = plots.pictures(
 # checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -162,8 +160,7 @@ display(Markdown((folder / "table1.md").read_text()))
 # %%
 title = f"Data: {cohort.meta['data']}, {config.size} px, profile {profile}"
 figure = figures.by_volumes(tables["table1"], ("RV", "Myo", "LV", "mean"), title)
-with whole(folder / "figure1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure1.png")
 
 # %% [markdown]
 # ## What the generators do
@@ -184,23 +181,17 @@ measured.pivot_table(index=["labels", "method"], columns="metric", values="value
 
 # %%
 first = (config.labels[0], config.splits[0], config.seeds[0])
+trained = show.trained(
+    experiment, config, folder, lambda run: acdc_rows.segmenter(config, "cpu"),
+    only=lambda run: (run.labels, run.split, run.seed) == first,
+)  # fmt: skip
 patient = experiment.patients(split.test)[0]
 slices = cohort.index([i for i in split.test if i.startswith(patient)])
 middle = slices[len(slices) // 2 : len(slices) // 2 + 1]
-predictions = {"truth": cohort.labels[middle]}
-for run in experiment.grid(config):
-    record = sweep.stored(experiment, config, run, folder)
-    network = record and (run.labels, run.split, run.seed) == first and sweep.network_of(record, folder)
-    if network:
-        S = acdc_rows.segmenter(config, "cpu").eval()
-        S.load_state_dict(network)
-        predictions[run.method] = S(cohort.images[middle]).argmax(1)
-figure = plots.pictures(
-    cohort.images[middle, 0].repeat(len(predictions), 1, 1), torch.cat(list(predictions.values())),
-    list(predictions), columns=5, classes=cohort.classes, vmin=-0.1, vmax=1.5,
-)  # fmt: skip
-with whole(folder / ("pictures" if real else "") / "figure2.png") as temporary:
-    figure.savefig(temporary, format="png")
+maps = {"truth": cohort.labels[middle]}
+maps |= {run.method: S(cohort.images[middle]).argmax(1) for run, S in trained.items()}
+figure = plots.compared(cohort.images[middle, 0], maps, columns=5, classes=cohort.classes, vmin=-0.1, vmax=1.5)
+plots.save(figure, pictures / "figure2.png")
 
 # %% [markdown]
 # ## The verdicts
@@ -208,9 +199,7 @@ with whole(folder / ("pictures" if real else "") / "figure2.png") as temporary:
 # as many runs as it names; fewer is *not run*.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

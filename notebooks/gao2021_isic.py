@@ -36,6 +36,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -43,8 +44,8 @@ from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.augment import policies
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole, write_text
+from fewlabels.engine import report, show, sweep
+from fewlabels.files import write_text
 from fewlabels.papers.gao2021 import figures, isic_rows
 from fewlabels.papers.gao2021 import isic as experiment
 from fewlabels.papers.gao2021 import overhead as isic_overhead
@@ -90,7 +91,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 split = split_of(config, cohort, config.folds[0])
 parts = {"training": split.labelled, "test": split.test}
 counts = {name: torch.bincount(cohort.labels[cohort.index(ids)], minlength=7).tolist() for name, ids in parts.items()}
@@ -157,9 +158,7 @@ figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, colum
 # Every run that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -173,8 +172,7 @@ for name in tables:
 # %%
 title = f"Data: {cohort.meta['data']}, {config.size} px, profile {profile}"
 figure = plots.by_structure(tables["figure3_left"], config.backbones, title, "BMCA", spread="folds")
-with whole(folder / "figure3.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure3.png")
 
 # %% [markdown]
 # ## Is it harder than chance?
@@ -189,8 +187,7 @@ for run in experiment.grid(config):
         histories[run.method] = record["history"]
 if histories:
     figure = figures.challenge(histories, title)
-    with whole(folder / "figure_challenge.png") as temporary:
-        figure.savefig(temporary, format="png")
+    plots.save(figure, folder / "figure_challenge.png")
 
 # %% [markdown]
 # ## Where do they act?
@@ -209,22 +206,19 @@ where.pivot_table(index="method", columns="metric", values="value").style.set_uu
 # What they make of test images in the end, by the networks on this machine.
 
 # %%
+trained = show.trained(
+    experiment, config, folder,
+    build=lambda run: isic_rows.adversarial(config, run.backbone, run.method, F.cross_entropy, "cpu"),
+    only=lambda run: run.method == "Comb" and (run.fold, run.seed) == (config.folds[0], config.seeds[0]),
+)  # fmt: skip
 strips = {"as they are": cohort.images[cohort.index(split.test)[:7]]}
-for run in experiment.grid(config):
-    record = sweep.stored(experiment, config, run, folder)
-    network = record and run.method == "Comb" and run.fold == config.folds[0] and sweep.network_of(record, folder)
-    if network:
-        method = isic_rows.adversarial(config, run.backbone, run.method, F.cross_entropy, "cpu")
-        method.network.load_state_dict(network)
-        method.network.eval()
-        torch.manual_seed(0)
-        with torch.no_grad():
-            strips |= {f"G, {G.kind}": method.augment(G, strips["as they are"], None)[0] for G in method.G}
-        break
+for method in list(trained.values())[:1]:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        strips |= {f"G, {G.kind}": method.augment(G, strips["as they are"], None)[0] for G in method.G}
 titles = [name if i == 0 else "" for name in strips for i in range(7)]
 figure = plots.pictures(rgb(torch.cat([*strips.values()])), titles=titles, columns=7, size=0.75)
-with whole(folder / ("pictures" if real else "") / "figure4.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, pictures / "figure4.png")
 
 # %% [markdown]
 # ## Table 1: what it costs
@@ -249,9 +243,7 @@ display(Markdown((folder / "table1.md").read_text()))
 # runs as it names; fewer is *not run*. Those of head-and-neck CT are judged in `gao2021_oar`.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -33,6 +33,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -91,10 +92,16 @@ for G in [*method.G, method.D]:
 
 # %%
 x, y = cohort.images[shown[:2]], cohort.labels[shown[:2]]
+fresh = isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu").G
+terms = {
+    "affine": "Eq. 6: mean square\nof displacements",
+    "deformation": "Eq. 7: mean square of\nneighbours' differences",
+    "appearance": "Eq. 8: mean square\nof the mask",
+}
+
+# %%
 figure, axes = plt.subplots(3, 6, figsize=(9.6, 5.0), layout="constrained")
-for of_kind, G in zip(
-    axes, isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu").G, strict=True
-):
+for of_kind, G in zip(axes, fresh, strict=True):
     torch.nn.init.normal_(G.last.weight, std=0.1 if G.kind == "affine" else 0.01)
     plots.picture(of_kind[0], rgb(x)[0], title="x")
     for column in (1, 3):
@@ -106,9 +113,7 @@ for of_kind, G in zip(
             plots.deformed_grid(of_kind[column], in_pixels(g)[0].numpy(), title=f"G, {G.kind}")
         plots.picture(of_kind[column + 1], rgb(made)[0], title="its image")
     of_kind[5].axis("off")
-    of_kind[5].text(0, 0.5, {"affine": "Eq. 6: mean square\nof displacements", "deformation":
-                    "Eq. 7: mean square of\nneighbours' differences", "appearance": "Eq. 8: mean square\nof the mask"}[G.kind],
-                    fontsize=8, va="center")  # fmt: skip
+    of_kind[5].text(0, 0.5, terms[G.kind], fontsize=8, va="center")
 
 # %% [markdown]
 # ## Which loss pulls how
@@ -122,6 +127,8 @@ batches = Batches(
 )  # fmt: skip
 for _ in range(20):
     method.training_step(next(batches))
+
+# %%
 batch, found = next(batches), []
 for k, G in enumerate(method.G):
     part = slice(8 * (k + 1), 8 * (k + 2))
@@ -161,17 +168,24 @@ torch.manual_seed(seed)
 method = isic_rows.adversarial(config, "ResNet-10-w16", "Comb", F.cross_entropy, "cpu")
 lesion, kinds = cohort.images[shown[3:4]], [G.kind for G in method.G]
 made, history = {kind: [] for kind in kinds}, []
+
+
+def look(step):
+    """What T's losses are and what the generators make of the lesion; training goes on as if nobody had looked."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)
+        hardness = challenge.hardness(method, cohort.images[index[:64]], cohort.labels[index[:64]])
+        history.append({"step": step} | hardness)
+        for G in method.G:
+            made[G.kind].append(method.augment(G, lesion, None)[0])
+
+
 for step in range(1, steps + 1):
     losses = method.training_step(next(batches))
     if step % (steps // snapshots) == 0:
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            history.append(
-                {"step": step} | challenge.hardness(method, cohort.images[index[:64]], cohort.labels[index[:64]])
-            )
-            with torch.no_grad():
-                for G in method.G:
-                    made[G.kind].append(method.augment(G, lesion, None)[0])
+        look(step)
+
+# %%
 pictures = torch.cat([torch.cat([lesion, *made[kind]]) for kind in kinds])
 titles = [f"{kind}: x" if i == 0 else f"step {history[i - 1]['step']}" for kind in kinds for i in range(snapshots + 1)]
 figure = plots.pictures(rgb(pictures), titles=titles, columns=snapshots + 1)
@@ -202,7 +216,6 @@ print(len(norms), kinds)
 # 3-D: three lengths in `size`, `PooledDiscriminator(3, ...)`.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import torch
 import torch.nn.functional as F
 
@@ -213,6 +226,8 @@ from fewlabels.models.generators import AugmentationGenerator
 from fewlabels.models.unet import UNet
 from fewlabels.warps import warp
 
+# %%
+# NBVAL_CHECK_OUTPUT
 torch.manual_seed(0)
 size, classes = (64, 96), 3
 images, labels = torch.rand(8, 1, *size), torch.randint(classes, (8, *size))  # yours

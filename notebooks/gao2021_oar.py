@@ -32,14 +32,14 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.augment.nnunet import settings
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.gao2021 import oar as experiment
 from fewlabels.papers.gao2021 import oar_rows
 from fewlabels.papers.gao2021 import rows as gao_rows
@@ -79,7 +79,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 split = experiment.split_of(config, cohort)
 scored = split.validation or split.test
 present = cohort.meta["present"]
@@ -149,6 +149,17 @@ index = cohort.index(split.labelled[:6])
 corners = [[(n - p) // 2 for n, p in zip(config.grid, config.patch, strict=True)]] * 6
 x = experiment.crops(cohort.images, index, corners, config.patch)
 t = oar_rows.targets_of(experiment.crops(cohort.labels, index, corners, config.patch), present[index])
+
+
+def middles(made):
+    """The middle slices of patches and their labels, a row each."""
+    middle, titles = config.patch[0] // 2, [name if i == 0 else "" for name in made for i in range(len(x))]
+    masks = [t[:, :, middle].clamp(min=0).argmax(1) for _, t in made.values()]
+    images = [x[:, 0, middle] for x, _ in made.values()]
+    return plots.pictures(torch.cat(images), torch.cat(masks), titles, classes=cohort.classes, **window)
+
+
+# %%
 rows = {"as they are": (x, t)}
 unit = oar_rows.grey_unit(cohort.images, cohort.labels)
 rows["nnUNet Full"] = oar_rows.reduce_to(config, "nnUNet Full", unit)(x, t)
@@ -157,21 +168,14 @@ with torch.no_grad():
     for G in fresh.G:
         G.last.weight.normal_(std={"affine": 0.1, "deformation": 0.005, "appearance": 0.03}[G.kind])
         rows[f"G, {G.kind}"] = fresh.augment(G, x, t)[:2]
-middle = config.patch[0] // 2
-figure = plots.pictures(
-    torch.cat([x[:, 0, middle] for x, _ in rows.values()]),
-    torch.cat([t[:, :, middle].clamp(min=0).argmax(1) for _, t in rows.values()]),
-    [name if i == 0 else "" for name in rows for i in range(6)], classes=cohort.classes, **window,
-)  # fmt: skip
+figure = middles(rows)
 
 # %% [markdown]
 # ## The sweep
 # Every run that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -184,52 +188,41 @@ display(Markdown((folder / "table2.md").read_text()))
 # %%
 title = f"Data: {cohort.meta['data']}, {' x '.join(map(str, config.spacing))} mm, profile {profile}"
 figure = plots.by_structure(tables["table2"], ["average Dice"], title, "Dice", spread="seeds")
-with whole(folder / "figure_table2.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure_table2.png")
 
 # %% [markdown]
 # ## What they make, and what T sees
 # The paper's Figure 5: training patches by the generators of `Comb` in the end, and a test patient by every method
 # whose network is on this machine.
 
+
 # %%
-networks = {}
-for run in experiment.grid(config):
-    record = sweep.stored(experiment, config, run, folder)
-    if record and run.seed == config.seeds[0] and (network := sweep.network_of(record, folder)):
-        networks[run.method] = network
-if "Comb" in networks:
-    trained = oar_rows.adversarial(config, "Comb", oar_rows.target(config, len(cohort.classes), "cpu"), "cpu")
-    trained.network.load_state_dict(networks["Comb"])
-    trained.network.eval()
+def build(run):
+    T = oar_rows.target(config, len(cohort.classes), "cpu")
+    ours = gao_rows.kinds(run.method)
+    return oar_rows.adversarial(config, run.method, T, "cpu") if ours else oar_rows.plain(config, "Baseline", T)
+
+
+trained = show.trained(experiment, config, folder, build, only=lambda run: run.seed == config.seeds[0])
+trained = {run.method: method for run, method in trained.items()}
+if "Comb" in trained:
+    comb = trained["Comb"]
     torch.manual_seed(0)
     with torch.no_grad():
-        made = {"as they are": (x, t)} | {f"G, {G.kind}": trained.augment(G, x, t)[:2] for G in trained.G}
-    figure = plots.pictures(
-        torch.cat([x[:, 0, middle] for x, _ in made.values()]),
-        torch.cat([t[:, :, middle].clamp(min=0).argmax(1) for _, t in made.values()]),
-        [name if i == 0 else "" for name in made for i in range(6)], classes=cohort.classes, **window,
-    )  # fmt: skip
-    with whole(folder / ("pictures" if real else "") / "figure5.png") as temporary:
-        figure.savefig(temporary, format="png")
+        made = {"as they are": (x, t)} | {f"G, {G.kind}": comb.augment(G, x, t)[:2] for G in comb.G}
+    figure = middles(made)
+    plots.save(figure, pictures / "figure5.png")
 
 # %%
 patient = scored[0]
 [place] = cohort.index([patient])
-shown = {"truth": cohort.labels[place]}
-k = int((shown["truth"] > 0).sum((1, 2)).argmax())
-for name, network in networks.items():
-    T = oar_rows.target(config, len(cohort.classes), "cpu")
-    ours = bool(gao_rows.kinds(name))
-    method = oar_rows.adversarial(config, name, T, "cpu") if ours else oar_rows.plain(config, "Baseline", T)
-    method.network.load_state_dict(network)
-    shown[name] = experiment.predict(method, cohort, patient, config, "cpu").argmax(0)
-figure = plots.pictures(
-    cohort.images[place, 0, k].repeat(len(shown), 1, 1), torch.stack([labels[k] for labels in shown.values()]),
-    list(shown), columns=5, classes=cohort.classes, size=2.0, **window,
-)  # fmt: skip
-with whole(folder / ("pictures" if real else "") / "figure6.png") as temporary:
-    figure.savefig(temporary, format="png")
+k = int((cohort.labels[place] > 0).sum((1, 2)).argmax())
+maps = {"truth": cohort.labels[place, k][None]}
+for name, method in trained.items():
+    maps[name] = experiment.predict(method, cohort, patient, config, "cpu").argmax(0)[k][None]
+look = {"columns": 5, "classes": cohort.classes, "size": 2.0}
+figure = plots.compared(cohort.images[place, 0, k][None], maps, **look, **window)
+plots.save(figure, pictures / "figure6.png")
 
 # %% [markdown]
 # ## The verdicts
@@ -237,9 +230,7 @@ with whole(folder / ("pictures" if real else "") / "figure6.png") as temporary:
 # runs as it names; fewer is *not run*. Those of skin lesions are judged in `gao2021_isic`.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

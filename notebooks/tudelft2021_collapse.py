@@ -31,6 +31,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import math
 from itertools import islice
 
@@ -64,6 +65,8 @@ logits[:, 0] = z
 logits.requires_grad_()
 label = torch.full_like(logits, 1e-12)
 label[:, 0] = 1
+
+# %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 for colour, (name, clip) in zip(COLOURS, {"log-softmax": 0.0, "clipped at 1e-7": KL_CLIP}.items()):
     loss = kl_divergence(label.log(), logits.log_softmax(1), clip)
@@ -95,6 +98,7 @@ split = experiment.split_of(config, cohort, seed=0)
 labelled, unlabelled, test = (cohort.index(ids) for ids in (split.labelled, split.unlabelled, split.test))
 
 
+# %%
 def train(mode, rate, steps, start=None):
     """The supervised step, or from the weights `start` on the second: the method and its losses, step by step."""
     run = experiment.Run("SemiCT", "rotation", mode, rate, config.labels, seed=0)
@@ -107,6 +111,7 @@ def train(mode, rate, steps, start=None):
     return method, pd.DataFrame(history)
 
 
+# %%
 def batches_of(steps, labelled_only=False):
     """Batches of the labelled images, or of all, labelled first."""
     pool = unlabelled[:0] if labelled_only else unlabelled
@@ -119,6 +124,7 @@ def scored(mode, method):
     return experiment.scores(config, run, method, x, experiment.transformed_once(x, run, "test"), y)[0]
 
 
+# %%
 first = {mode: train(mode, config.supervised_learning_rate, steps_supervised)[0] for mode in MODES}
 columns = {"loss_sup": "loss S", "accuracy_clean": "accuracy (%)", "consistency": "consistency (%)"}
 table = pd.DataFrame({f"{mode}: {MODES[mode]}": scored(mode, method) for mode, method in first.items()}).T
@@ -130,15 +136,17 @@ table[[*columns]].rename(columns=columns).style.set_uuid("first").format("{:.1f}
 # 14.506. As published, the rates 0.01 and 0.1 lie on each other.
 
 # %%
+start = {mode: method.network.state_dict() for mode, method in first.items()}
+second = {(mode, rate): train(mode, rate, steps_semi, start[mode]) for mode in MODES for rate in rates}
+
+# %%
 figure, axes = plt.subplots(2, len(MODES), figsize=(10, 4.6), sharex=True, sharey="row", layout="constrained")
-rows = []
 for column, mode in enumerate(MODES):
     for colour, rate in zip(COLOURS, rates):
-        method, history = train(mode, rate, steps_semi, first[mode].network.state_dict())
+        history = second[mode, rate][1]
         smooth = history.rolling(10, min_periods=1).mean()
         axes[0, column].plot(history.index + 1, smooth["loss_sup"], color=colour, label=f"rate {rate:g}")
         axes[1, column].plot(history.index + 1, smooth["accuracy"], color=colour)
-        rows.append({"mode": mode, "rate": rate} | scored(mode, method))
     axes[0, column].axhline(0.9 * -math.log(KL_CLIP), color="grey", linewidth=0.8, linestyle=":")
     axes[0, column].set(yscale="log", ylim=(0.3, 1e4))
     axes[0, column].set_title(f"{mode}\n({MODES[mode]})", fontsize=8)
@@ -150,7 +158,7 @@ figure.legend(handles, names, loc="outside lower center", ncols=len(names), fram
 sns.despine(figure)
 
 # %%
-after = pd.DataFrame(rows)
+after = pd.DataFrame([{"mode": m, "rate": r} | scored(m, method) for (m, r), (method, _) in second.items()])
 after["collapsed"] = after["accuracy"].between(8, 12) & (after["consistency"] >= 99)
 after["loss of chance at probability 1"] = (100 - after["accuracy"]) / 100 * -math.log(KL_CLIP)
 names = ["mode", "rate", "loss_sup", "loss of chance at probability 1", "accuracy", "consistency", "collapsed"]
@@ -179,8 +187,9 @@ def again(mode, kl_clip, network):
     return {"gradient": norm, "largest change of a weight": moved} | scored(mode, method)
 
 
+# %%
 thrown = {
-    mode: train(mode, 0.01, steps_semi, first[mode].network.state_dict())[0].network.state_dict()
+    mode: train(mode, 0.01, steps_semi, start[mode])[0].network.state_dict()
     for mode in ("legacy", "legacy_inference_mode")
 }
 recovery = pd.DataFrame(

@@ -36,14 +36,14 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 from fewlabels import plots
 from fewlabels.augment import classical as augment
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.tudelft2021 import cifar10 as experiment
 from fewlabels.papers.tudelft2021 import figures
 
@@ -80,7 +80,7 @@ threads = 1  # of the CPU; part of what decides the bits
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "digits"  # pictures of real images stay out of git
+pictures = folder if config.data == "digits" else folder / "pictures"  # what shows real images stays out of git
 split = experiment.split_of(config, cohort, config.seeds[0])
 parts = pd.Series({name: len(ids) for name, ids in vars(split).items()})
 display(Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']})."))
@@ -101,8 +101,7 @@ for name, t in (("noise", augment.noise), ("shift", augment.shift), ("rotation",
     shown.append(t(x).clamp(0, 1))
     titles += [name] * len(x)
 figure = plots.pictures(torch.cat(shown).movedim(1, -1), titles=titles, columns=len(x), size=1.0)
-with whole(folder / ("pictures" if real else "") / "figure2.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, pictures / "figure2.png")
 
 # %% [markdown]
 # ## What is published, what is corrected
@@ -133,9 +132,7 @@ print(f"{len(x)} images, {len(y)} of them labelled; L_S = {loss_sup:.2f} (ln 10 
 # Every run that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -147,8 +144,7 @@ display(Markdown((folder / "table1.md").read_text()))
 # %%
 title = f"Data: {cohort.meta['data']}, width {config.width:g}, profile {profile}"
 figure = figures.by_method(tables["table1"], title)
-with whole(folder / "figure1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure1.png")
 
 # %% [markdown]
 # ## How Supervised learns
@@ -161,8 +157,7 @@ for mode in config.modes:
     histories = {transform: record["history"] for transform, record in records.items() if record}
     if histories:
         figure = figures.training_and_validation(histories, f"{title}, {mode}")
-        with whole(folder / f"figure3-{mode}.png") as temporary:
-            figure.savefig(temporary, format="png")
+        plots.save(figure, folder / f"figure3-{mode}.png")
 
 # %% [markdown]
 # ## The verdicts
@@ -170,9 +165,7 @@ for mode in config.modes:
 # mode. A claim needs as many runs as it names; fewer is *not run*.
 
 # %%
-claims[["claim", "statement", "data", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -31,13 +31,13 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
 from fewlabels import plots
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.vorontsov2019 import brats as experiment
 from fewlabels.papers.vorontsov2019 import figures
 from fewlabels.papers.vorontsov2019 import training as training
@@ -77,7 +77,7 @@ augment = True  # Appendix A: rotation, zoom, flips, spline warps, intensity
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "phantom"  # pictures of real images stay out of git
+pictures = folder if config.data == "phantom" else folder / "pictures"  # what shows real images stays out of git
 parts, sequences = experiment.parts_of(config, cohort), cohort.meta["sequences"]
 display(Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']})."))
 counts = {
@@ -99,8 +99,7 @@ images["mask"] = (d.masks[some], figures.GREY)
 some = torch.linspace(0, len(d.absence) - 1, 8).long()
 images |= {f"A, {name}": (d.absence[some, i], window) for i, name in enumerate(sequences)}
 figure = figures.rows(images, title=cohort.meta["data"])
-with whole(folder / ("pictures" if real else "") / "figure_data.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, pictures / "figure_data.png")
 
 # %% [markdown]
 # Augmentation (Appendix A), eight times of one image: rotation up to 3 degrees, zoom up to 10 %, flips, splines through
@@ -133,9 +132,7 @@ figure = figures.rows({sequences[0]: (x[:, 0], window), "mask": (y, figures.GREY
 # Every run that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -150,8 +147,7 @@ for name in tables:
 # %%
 title = f"Data: {cohort.meta['data']}, profile {profile}"
 figure = plots.by_structure(tables["table1a"], list(dict.fromkeys(tables["table1a"]["column"])), title, "Dice", "seeds")
-with whole(folder / "figure_table1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure_table1.png")
 
 # %%
 records = sweep.records(experiment, config, folder)
@@ -159,8 +155,7 @@ histories = {}
 for run, record in records.items():
     histories.setdefault((run.method, run.task), []).append(record["history"])
 figure = figures.validation_curves(histories, title)
-with whole(folder / "figure_curves.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure_curves.png")
 
 # %% [markdown]
 # ## Translation
@@ -168,13 +163,9 @@ with whole(folder / "figure_curves.png") as temporary:
 # machine. Residuals: red adds, blue takes away.
 
 # %%
-run = experiment.Run("Proposed", experiment.TASK, config.seeds[0])
-record = records.get(run)
-network = record and sweep.network_of(record, folder)
-if network is not None:
-    method = experiment.network(config, run, cohort)
-    method.network.load_state_dict(network)
-    d = parts["test"]
+first, d = experiment.Run("Proposed", experiment.TASK, config.seeds[0]), parts["test"]
+build = lambda run: experiment.network(config, run, cohort)  # noqa: E731
+for method in show.trained(experiment, config, folder, build, only=lambda run: run == first).values():
     for i in d.masks.flatten(1).sum(1).topk(min(2, len(d.masks))).indices.tolist():
         x_P, x_A = d.presence[i : i + 1], d.absence[:1]
         made, p = training.translated(method, x_P, x_A, 0), method.predict(x_P)[0]
@@ -184,8 +175,7 @@ if network is not None:
             channels, p.expand(*every), x_P[0][:, None], x_A[0][:, None], d.masks[i : i + 1].expand(*every), window
         )
         figure = figures.rows(images, sequences, size=1.2, title=cohort.meta["data"])
-        with whole(folder / ("pictures" if real else "") / f"figure8_{i}.png") as temporary:
-            figure.savefig(temporary, format="png")
+        plots.save(figure, pictures / f"figure8_{i}.png")
 
 # %% [markdown]
 # How far lesions stand out from the brain around them, before and after translation to the healthy domain:
@@ -203,9 +193,7 @@ contrast.pivot_table(index=["method", "metric"], columns="structure", values="va
 # cluttered MNIST are judged in `vorontsov2019_mnist`.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -33,6 +33,7 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -146,6 +147,8 @@ panels = {
     "loss_adv": ("$L_{adv}$ of G", "minus D's output, sum of 2"),
     "loss_D": ("$L_{adv}$ of D: hinge", "of real and made, sum of 4"),
 }
+
+# %%
 figure, axes = plt.subplots(2, 3, figsize=(9.0, 4.2), sharex=True, layout="constrained")
 for axis, (name, (title, label)) in zip(axes.flat, panels.items(), strict=True):
     axis.plot(frame[name], linewidth=1)
@@ -196,13 +199,14 @@ print("segmentation is better than chance:", better > 2 * float(y.float().mean()
 # size; `adaptive=False` takes any, as on BraTS. Without any mask it still trains, all but the segmentation.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import torch
 
 from fewlabels.methods.translation import Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import Translator
 
+# %%
+# NBVAL_CHECK_OUTPUT
 torch.manual_seed(0)
 size = (64, 96)
 presence, absence = 2 * torch.rand(2, 6, 1, *size) - 1  # yours

@@ -34,12 +34,12 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
+# %%
 import pandas as pd
 from IPython.display import Markdown, display
 
 from fewlabels import plots
-from fewlabels.engine import report, sweep
-from fewlabels.files import whole
+from fewlabels.engine import report, show, sweep
 from fewlabels.papers.vorontsov2019 import figures
 from fewlabels.papers.vorontsov2019 import mnist as experiment
 from fewlabels.papers.vorontsov2019 import training as training
@@ -84,7 +84,7 @@ segmentation_clutter = "all"  # of `Only segmentation`: pieces of all digits, or
 config = experiment.Config(**{name: globals()[name] for name in experiment.Config.model_fields})
 cohort = experiment.load(config)
 folder = sweep.folder_of(experiment, config, cohort)
-real = config.data != "digits"  # pictures of real data stay out of git
+pictures = folder if config.data == "digits" else folder / "pictures"  # what shows real images stays out of git
 shown = list(dict.fromkeys(run.task for run in experiment.grid(config)))
 parts = {task: experiment.parts_of(config, task, cohort, folder / "checkpoints/generated") for task in shown}
 display(Markdown(f"**Data: {cohort.meta['data']}** ({cohort.meta['source']})."))
@@ -106,8 +106,7 @@ for task in shown:
     images = {"P": (d.presence[:8, 0], figures.GREY), "mask": (d.masks[:8], figures.GREY)}
     images["A"] = (d.absence[:8, 0], figures.GREY)
     figure = figures.rows(images, title=f"{task} ({cohort.meta['data']})")
-    with whole(folder / ("pictures" if real else "") / f"figure6_{task}.png") as temporary:
-        figure.savefig(temporary, format="png")
+    plots.save(figure, pictures / f"figure6_{task}.png")
 
 # %% [markdown]
 # ## What the paper and its code leave open
@@ -130,9 +129,7 @@ for task in shown:
 # Every run that is not stored yet. It can be interrupted at any time and goes on from its last checkpoint.
 
 # %%
-failed = sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
-for name, message in failed.items():
-    print(f"{name}: {message}")
+sweep.sweep(experiment, config, cohort, folder, limit=2 if profile == "smoke" else None)
 scores, tables, claims = report.write(experiment, config, cohort, folder)
 
 # %% [markdown]
@@ -147,8 +144,7 @@ for name in tables:
 # %%
 title = f"Data: {cohort.meta['data']}, profile {profile}"
 figure = plots.by_structure(tables["table1a"], list(dict.fromkeys(tables["table1a"]["column"])), title, "Dice", "seeds")
-with whole(folder / "figure_table1.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure_table1.png")
 
 # %%
 records = sweep.records(experiment, config, folder)
@@ -156,8 +152,7 @@ histories = {}
 for run, record in records.items():
     histories.setdefault((run.method, run.task), []).append(record["history"])
 figure = figures.validation_curves(histories, title)
-with whole(folder / "figure_curves.png") as temporary:
-    figure.savefig(temporary, format="png")
+plots.save(figure, folder / "figure_curves.png")
 
 # %% [markdown]
 # ## Translation
@@ -165,20 +160,16 @@ with whole(folder / "figure_curves.png") as temporary:
 # away. Where there is much clutter, parts of a digit may stay: they pass for clutter.
 
 # %%
-for task in shown:
-    run = experiment.Run("Proposed", task, config.seeds[0])
-    record = records.get(run)
-    network = record and sweep.network_of(record, folder)
-    if network is None:
-        continue
-    method = experiment.network(config, run)
-    method.network.load_state_dict(network)
-    d = parts[task]["test"]
+trained = show.trained(
+    experiment, config, folder, build=lambda run: experiment.network(config, run),
+    only=lambda run: (run.method, run.seed) == ("Proposed", config.seeds[0]),
+)  # fmt: skip
+for run, method in trained.items():
+    d, task = parts[run.task]["test"], run.task
     x_P, x_A = d.presence[:8], d.absence[:8]
     made, p = training.translated(method, x_P, x_A, 0), method.predict(x_P)
     figure = figures.rows(figures.translations(made, p, x_P, x_A, d.masks[:8]), title=f"{task} ({cohort.meta['data']})")
-    with whole(folder / ("pictures" if real else "") / f"figure7_{task}.png") as temporary:
-        figure.savefig(temporary, format="png")
+    plots.save(figure, pictures / f"figure7_{task}.png")
 
 # %% [markdown]
 # What was measured of that, means over runs: `removed`, how much translation takes out of what clutter leaves to be seen
@@ -200,9 +191,7 @@ means.reindex(columns=picture).style.set_uuid("measures").format(precision=3)
 # BraTS are judged in `vorontsov2019_brats`.
 
 # %%
-claims[["claim", "statement", "ours", "n", "p", "verdict"]].style.set_uuid("claims").hide().format(
-    precision=3, na_rep=""
-)
+show.verdicts(claims)
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -36,16 +36,12 @@ import sys
 if "google.colab" in sys.modules:  # upload or clone the repository to /content/fewlabels first (not yet published)
     sys.path.insert(0, "/content/fewlabels/lib")  # not installed: params/ and results/ are looked for beside lib/
 
-import warnings
-
+# %%
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
-from IPython.display import Image, display
-from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm
 
-from fewlabels import paths, plots
+from fewlabels import plots
 from fewlabels.data import jsrt
 from fewlabels.warps import (
     affine_field,
@@ -76,16 +72,18 @@ x, labels = cohort.images[:1], cohort.labels[:1, None]  # (N, C, H, W), grey val
 control = random_control(1, (5, 5), amplitude)
 u = control_to_dense(control, (size, size))
 y = warp(x, u, order=3, mode="border")
-
 step = (size - 1) // 4
 r, c = 3 * step, 2 * step  # a control point to look at
 dr, dc = u[0, :, r, c].tolist()
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.4), layout="constrained")
 for axis, field in ((axes[0], u[0].numpy()), (axes[2], np.zeros((2, size, size)))):
     plots.deformed_grid(axis, field, every=8, color=plots.COLOURS[9], linewidth=0.8)
 plots.picture(axes[0], x[0, 0], title="x, and where y takes its pixels from: q + u(q)")
 plots.picture(axes[1], np.ones((size, size)), title="the field: arrows from q to q + u(q)", vmin=0, vmax=1)
 plots.picture(axes[2], y[0, 0], title="y = warp(x, u), and its pixels q")
+
 q = np.mgrid[0:size:8, 0:size:8]
 arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005, "color": plots.COLOURS[0]}
 axes[1].quiver(q[1], q[0], *u[0, [1, 0], ::8, ::8].numpy(), **arrows)
@@ -109,6 +107,7 @@ def turned(degrees, zooms):
     return torch.cat([elasticdeform_affine(full, rotate=d, zoom=z) for d, z in pairs])
 
 
+# %%
 full, zero_to_one = (size, size), torch.rand(3, draws)
 shift = size / 32 * torch.randint(-10, 10, (draws, 2, 1, 1)) * torch.ones(full)
 turn = turned(90 * zero_to_one[0] - 45, torch.ones(draws))
@@ -123,6 +122,8 @@ kinds = {  # fields, and the order and mode of the images
     ),
     "Gao, stand-in": (affine_field(nearly_one, full), 1, "border"),
 }  # fmt: skip
+
+# %%
 figure, axes = plt.subplots(5, 4, figsize=(6.6, 8.4), layout="constrained")
 for row, (name, (fields, order, mode)) in zip(axes, kinds.items(), strict=True):
     plots.deformed_grid(row[0], fields[0].numpy(), every=8)
@@ -149,7 +150,8 @@ plt.show()
 # to left lung (4) lie the numbers of the clavicles (2, 3). Below: 12 × 12 px of an image turned by 4°.
 
 # %%
-# NBVAL_CHECK_OUTPUT
+from matplotlib.colors import BoundaryNorm, ListedColormap
+
 detail, tilt = (slice(80, 92), slice(86, 98)), elasticdeform_affine(full, rotate=4)
 colours = {"cmap": ListedColormap(plots.OUTLINES[:6]), "norm": BoundaryNorm(np.arange(-0.5, 6), 6)}
 figure, axes = plt.subplots(2, 4, figsize=(7.6, 4.1), layout="constrained")
@@ -164,6 +166,8 @@ bar = figure.colorbar(axes[1, 3].images[0], ax=axes[1], ticks=range(6), shrink=0
 bar.ax.set_yticklabels(cohort.classes, fontsize=7)
 plt.show()
 
+# %%
+# NBVAL_CHECK_OUTPUT
 q = torch.arange(64.0)
 wave, moved = torch.cos(2 * torch.pi * q / 16), torch.cos(2 * torch.pi * (q + 0.5) / 16)
 smooth, truth = torch.outer(wave, wave), torch.outer(moved, moved)
@@ -190,6 +194,8 @@ plots.picture(axes[2], x1[0, 0], labels1[0, 0], "elastic, turned 15°, zoomed 1.
 plots.picture(axes[3], x2[0, 0], labels2[0, 0], "its crop, computed alone")
 plt.show()
 print("crop equal to the same part of the whole:", torch.equal(x2, x1[..., *part]))
+
+# %%
 try:
     import elasticdeform  # optional: nothing here needs it
 
@@ -220,6 +226,8 @@ errors = {
     "|compose(invert(u1), u1)| (px)\n": (compose(v, u1).norm(dim=1), inside(u1)),
     "|align(u1, u2) -\ncompose(invert(u1), u2)| (px)": ((w - compose(v, u2)).norm(dim=1), inside(w)),
 }
+
+# %%
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
 for axis, (title, (error, known)) in zip(axes, errors.items(), strict=True):
     axis.set_facecolor("lightgrey")
@@ -240,11 +248,18 @@ plt.show()
 # pixels each answer is off. Mask with that: the methods here leave out what is off by more than half a pixel.
 
 # %%
+import warnings
+
 strong = 3 * u
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     _, residual = invert(strong, return_residual=True)
 print("UserWarning:", caught[0].message)
+print(f"inverse off by more than half a pixel: {(residual > 0.5).float().mean():.1%} of the pixels")
+
+# %%
+from matplotlib.colors import LogNorm
+
 figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.1), layout="constrained")
 determinant, scale = jacobian_determinant(strong)[0], {"cmap": "PuOr_r", "vmin": -3, "vmax": 3}
 plots.deformed_grid(axes[0], strong[0].numpy(), title="q + u(q)")
@@ -255,7 +270,6 @@ plots.picture(axes[2], off, title="residual of the inverse (pixels)", cmap="viri
 for axis, beyond in zip(axes[1:], ("both", "min"), strict=True):
     figure.colorbar(axis.images[0], ax=axis, shrink=0.85, extend=beyond)
 plt.show()
-print(f"inverse off by more than half a pixel: {(residual > 0.5).float().mean():.1%} of the pixels")
 
 # %% [markdown]
 # ## Gradients, to the image and to the field
@@ -272,6 +286,7 @@ for order in (0, 1, 3):
     one, two = (warped * other).sum(), (image * image.grad).sum()
     print(f"order {order}: <Wx, y> = {one:.6f}, relative difference to <x, W'y> {abs((one - two) / one):.0e}")
 
+# %%
 guess = torch.zeros_like(control, requires_grad=True)
 optimiser = torch.optim.Adam([guess], lr=0.5)
 losses = []
@@ -282,6 +297,10 @@ for _ in range(steps):
     optimiser.step()
     losses.append(loss.item())
 found = control_to_dense(guess.detach(), full)
+off = [float((field - u).square().sum(1).mean().sqrt()) for field in (0 * u, found)]
+print(f"rms distance to the true field: {off[0]:.2f} px before, {off[1]:.3f} px after {steps} steps")
+
+# %%
 figure, axes = plt.subplots(1, 4, figsize=(10.6, 2.5), layout="constrained", width_ratios=[1.1, 1, 1, 1])
 axes[0].semilogy(losses)
 axes[0].set(xlabel="step", ylabel="mean squared difference")
@@ -292,8 +311,6 @@ figure.colorbar(axes[2].images[0], ax=axes[2], shrink=0.85, label="grey values")
 plots.deformed_grid(axes[3], u[0].numpy(), every=8, color="black", linewidth=1.4)
 plots.deformed_grid(axes[3], found[0].numpy(), every=8, color=plots.COLOURS[1], title="true (black) and found grid")
 plt.show()
-off = [float((field - u).square().sum(1).mean().sqrt()) for field in (0 * u, found)]
-print(f"rms distance to the true field: {off[0]:.2f} px before, {off[1]:.3f} px after {steps} steps")
 
 # %% [markdown]
 # ## Speed
@@ -302,6 +319,11 @@ print(f"rms distance to the true field: {off[0]:.2f} px before, {off[1]:.3f} px 
 # `results/bench/warps/warps.md`.
 
 # %%
+import pandas as pd
+from IPython.display import Image, display
+
+from fewlabels import paths
+
 bench = paths.CHECKOUT / "results" / "bench" / "warps"
 if (bench / "speed.csv").exists() and (bench / "warps.md").exists():
     print((bench / "warps.md").read_text(encoding="utf-8").split("\n\n")[1])  # machine, versions, commit, date

@@ -46,7 +46,7 @@ def test_three_stages_and_how_much_is_left(stages, capsys):
     assert not (venv / "tmp").exists()
     assert capsys.readouterr().out.splitlines() == [  # a log
         "1/3 virtual environment",
-        "2/3 packages: 0 of about 3,000 MB downloaded",
+        "2/3 packages: 0 of about 1,900 MB downloaded",
         "2/3 packages: 2 of 5 installed",
         "2/3 packages: 3 of 5 installed",
         "2/3 packages: 4 of 5 installed",

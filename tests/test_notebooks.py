@@ -89,13 +89,29 @@ def test_no_exit_in_a_notebook(script):
     assert not names & {"exit", "quit", "SystemExit"}
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_what_every_notebook_does_is_one_call(script):
+    """Figures: plots.save; networks: show.trained; verdicts: show.verdicts."""
+    tree = ast.walk(ast.parse(script.read_text(encoding="utf-8")))
+    named = {getattr(node, "attr", None) for node in tree}
+    assert not named & {"savefig", "network_of"}
+    assert '"verdict"' not in script.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_cells_fit_a_screen(script):
+    cells = [cell for cell in jupytext.read(script).cells if cell.cell_type == "code"]
+    long = [cell.source for cell in cells if sum(map(bool, cell.source.splitlines())) > 18]
+    assert [source.splitlines()[0] for source in long if not source.startswith("profile = ")] == []
+
+
 @pytest.mark.parametrize("script", sorted(FOLDER.glob("*_method.py")), ids=lambda path: path.stem)
-def test_the_cell_for_your_own_images_runs_alone(script):
-    """README calls it a cell to start from: it can be copied to where nothing else of the notebook is."""
+def test_the_cells_for_your_own_images_run_alone(script):
+    """README calls them cells to start from: they can be copied to where nothing else of the notebook is."""
     cells = jupytext.read(script).cells
     at = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Your own images"))
     with torch.random.fork_rng():
-        exec(cells[at + 1].source, {})
+        exec("\n".join(cell.source for cell in cells[at + 1 :]), {})
 
 
 @pytest.mark.parametrize("script", SWEEPS, ids=lambda path: path.stem)

@@ -54,6 +54,15 @@ def test_outlines_of_neighbours_are_both_seen_along_their_border(large, tmp_path
         assert (np.abs(pixels - 255 * np.array(plots.OUTLINES[c])).max(-1) < 40).sum() > 100
 
 
+def test_maps_are_compared_in_rows_of_one_image():
+    images, maps = np.arange(2)[:, None, None] * np.ones((2, 4, 4)), {name: np.zeros((2, 4, 4), int) for name in "abc"}
+    maps["b"][1, 1:3, 1:3] = 1
+    axes = np.reshape(plots.compared(images, maps).axes, (2, 3))
+    assert [[axis.get_title() for axis in row] for row in axes] == [["a", "b", "c"]] * 2
+    assert [[float(axis.images[0].get_array().max()) for axis in row] for row in axes] == [[0] * 3, [1] * 3]
+    assert [[len(axis.collections) for axis in row] for row in axes] == [[0] * 3, [0, 1, 0]]
+
+
 def test_parts_of_a_step_have_a_line_each_in_the_benchmarks_figure():
     numbers = {"ratio": 20.0, "ratio_p10": 18.0, "ratio_p90": 22.0, "target": "", "device": "cpu", "state": MEASURED}
     rows = [{"case": "G", "peer": "the step", "work": work} | numbers for work in ("noise", "shift")]

@@ -10,15 +10,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from os.path import expanduser
 from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, datasets, results_root
 
+if TYPE_CHECKING:  # imports pandas and torch, which `list` does without
+    from fewlabels.engine.protocols import Experiment
 
-def main(arguments=None):
+
+def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         status = args.command(args)
@@ -42,7 +48,7 @@ def main(arguments=None):
         return 75
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """The sweep of a parameter file with its tables and claims: what the notebook's sweep cell does."""
     from fewlabels.engine import params, report, sweep
     from fewlabels.engine.summary import summary
@@ -64,7 +70,7 @@ def run(args):
     return _failed(failed)
 
 
-def notebooks(args):
+def notebooks(args: argparse.Namespace) -> int:
     """Runs the experiment's table notebooks with a parameter file into its result folder."""
     from fewlabels.engine.summary import summary
     from fewlabels.engine.unchanged import stamped
@@ -84,13 +90,13 @@ def notebooks(args):
     return _failed(failed)
 
 
-def _failed(failed):
+def _failed(failed: dict[str, str]) -> int:
     for name, message in failed.items():
         print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def list_all(args):
+def list_all(args: argparse.Namespace) -> int:
     """Lists what can be reproduced and which data can be checked, as targets of make."""
     from fewlabels.engine import experiments
 
@@ -101,25 +107,25 @@ def list_all(args):
     return 0
 
 
-def prepare(args):
+def prepare(args: argparse.Namespace) -> int:
     """Packs an official data folder into one checksummed file for machines without the originals."""
     _dataset(args.dataset).prepare(args.data, args.out)
     return 0
 
 
-def check_data(args):
+def check_data(args: argparse.Namespace) -> int:
     """Verifies that a data folder is complete and says what it is."""
     print(_dataset(args.dataset).check(args.data))
     return 0
 
 
-def download(args):
+def download(args: argparse.Namespace) -> int:
     """Fetches a data set that is open to all into the data root, checksum verified."""
     print(_dataset(args.dataset).download(args.data))
     return 0
 
 
-def ledger(args):
+def ledger(args: argparse.Namespace) -> int:
     """Judges the stored scores again; writes LEDGER.md beside them and the counts of verdicts into README.md."""
     from fewlabels.engine.ledger import judge_again, write
 
@@ -128,18 +134,18 @@ def ledger(args):
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fewlabels", description=__doc__)
     commands = parser.add_subparsers(
         required=True, metavar="run | notebooks | list | prepare | check-data | download | ledger"
     )
 
-    def command(name, function):
+    def command(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(command=function)
         return sub
 
-    def reading(name, function):
+    def reading(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         sub = command(name, function)
         help_data = "data root or prepared file (default: FEWLABELS_DATA)"
         sub.add_argument("--data", type=expanduser, default=data_root(), help=help_data)
@@ -165,9 +171,10 @@ def _parser():
     return parser
 
 
-def _only(experiment, config, text):
+def _only(experiment: "Experiment", config: Any, text: str) -> Callable[[Any], bool]:
     """A filter of runs from 'split=0,split=1,labels=5'. Raises BadInput when it names nothing of the grid."""
-    runs, wanted = experiment.grid(config), {}
+    runs = experiment.grid(config)
+    wanted: dict[str, set[str]] = {}
     keys = list(vars(runs[0]))
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
@@ -177,7 +184,7 @@ def _only(experiment, config, text):
             raise BadInput(f"--only {part}", f"one of {', '.join(sorted(values))}", repr(value))
         wanted.setdefault(key, set()).add(value)
 
-    def only(run):
+    def only(run: Any) -> bool:
         return all(str(getattr(run, key)) in values for key, values in wanted.items())
 
     if not any(map(only, runs)):
@@ -185,11 +192,11 @@ def _only(experiment, config, text):
     return only
 
 
-def _signalled():
+def _signalled() -> Callable[[], bool]:
     """() -> True once SIGINT or SIGTERM has come. A second SIGINT ends the process as usual."""
     came = []
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -198,7 +205,7 @@ def _signalled():
     return lambda: bool(came)
 
 
-def _dataset(name):
+def _dataset(name: str) -> ModuleType:
     return import_module(f"fewlabels.data.{name}")
 
 

@@ -18,21 +18,23 @@ from fewlabels.errors import BadInput
 LEFT_BEHIND = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"}
 
 
-def is_data(name):
+def is_data(name: Path | str) -> bool:
     """Whether a path inside a folder or archive may be data: no part of it is hidden or LEFT_BEHIND."""
     return not any(part.startswith(".") or part in LEFT_BEHIND for part in str(name).split("/"))
 
 
-def listed(folder):
+def listed(folder: Path) -> list[Path]:
     """The files and folders in `folder` that may be data, by name, sorted; none if it is no folder."""
     return sorted(path for path in folder.iterdir() if is_data(path.name)) if folder.is_dir() else []
 
 
-def files_below(folder, above=()):
+def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> list[Path]:
     """All files below `folder` that may be data, sorted by folder. Links are followed, as data often lie on another
     disk; one that leads back to a folder it is in is passed over."""
     status = folder.stat()
-    here, files, folders = (status.st_dev, status.st_ino), [], []
+    here = status.st_dev, status.st_ino
+    files: list[Path] = []
+    folders: list[Path] = []
     if here in above:
         return []
     for path in listed(folder):

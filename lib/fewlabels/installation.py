@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ALL_MB = 3000  # that requirements.lock downloads, about: most of it torch and what it needs of CUDA
+ALL_MB = 1900  # that requirements.lock downloads, about: most of it torch and what it needs of CUDA
 
 
 class Line:

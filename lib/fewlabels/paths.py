@@ -9,16 +9,16 @@ LOCAL = ("quick", "smoke")  # profiles of which each user makes results of his o
 NOWHERE = "FEWLABELS_DATA (or --data, or make DATA=)"  # what a user has not set when there is no data root
 
 
-def is_checkout():
+def is_checkout() -> bool:
     return (CHECKOUT / "pyproject.toml").exists()
 
 
-def data_root():
+def data_root() -> str | None:
     """FEWLABELS_DATA, or None. An empty variable counts as unset. `~` is understood: make hands it on as it is."""
     return expanduser(os.environ.get("FEWLABELS_DATA") or "") or None
 
 
-def results_root(profile=None):
+def results_root(profile: str | None = None) -> Path:
     """Where result folders go: FEWLABELS_RESULTS, or `results` in the repository (in the working directory for an
     installed package); of the profiles that everybody runs, `results/local`, which git ignores."""
     if named := expanduser(os.environ.get("FEWLABELS_RESULTS") or ""):

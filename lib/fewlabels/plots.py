@@ -1,8 +1,15 @@
 """Figures. Every function returns a matplotlib figure; colours are safe for colour-blind readers and in print."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fewlabels.files import whole
 
@@ -16,13 +23,13 @@ sns.set_theme(
 )
 
 
-def save(figure, path):
+def save(figure: Figure, path: Path | str) -> None:
     """Writes a figure as PNG, whole or not at all; its folder is made."""
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def finished(figure, title, ncols, **despine):
+def finished(figure: Figure, title: str, ncols: int, **despine: Any) -> Figure:
     """A figure with its title and, below all panels, one legend of whatever is named in any of them."""
     found = [axis.get_legend_handles_labels() for axis in figure.axes]
     named = {name: handle for pair in found for handle, name in zip(*pair, strict=True)}
@@ -32,12 +39,12 @@ def finished(figure, title, ncols, **despine):
     return figure
 
 
-def bars(sd):
+def bars(sd: pd.Series) -> pd.Series | None:
     """Error bars from a column of standard deviations: none where there is one run, nor in the legend if nowhere."""
     return None if sd.isna().all() else sd.astype(float)
 
 
-def picture(axis, image, labels=None, title="", **options):
+def picture(axis: Axes, image: np.ndarray, labels: np.ndarray | None = None, title: str = "", **options: Any) -> Axes:
     """One image `(H, W)` in grey with the outlines of its integer label map, one colour a class.
 
     An outline runs within its structure, a quarter of a pixel from the outer pixels' centres, so that those of
@@ -53,7 +60,10 @@ def picture(axis, image, labels=None, title="", **options):
     return axis
 
 
-def pictures(images, labels=None, titles=None, columns=6, classes=None, size=1.6, **options):
+def pictures(
+    images: np.ndarray, labels: np.ndarray | None = None, titles: Sequence[str] | None = None, columns: int = 6,
+    classes: Sequence[str] | None = None, size: float = 1.6, **options: Any,
+) -> Figure:  # fmt: skip
     """A grid of images `(N, H, W)`, with outlines of labels `(N, H, W)` and a legend of `classes` if given."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
@@ -70,7 +80,14 @@ def pictures(images, labels=None, titles=None, columns=6, classes=None, size=1.6
     return figure
 
 
-def deformed_grid(axis, u, every=4, title="", **options):
+def compared(images: np.ndarray, maps: Mapping[str, np.ndarray], **options: Any) -> Figure:
+    """A row for each image `(N, H, W)`, in which `{name: label maps (N, H, W)}` stand beside one another."""
+    shown = np.stack([np.asarray(labels) for labels in maps.values()], axis=1)
+    repeated = np.repeat(np.asarray(images), len(maps), axis=0)  # a tensor's own `repeat` is another
+    return pictures(repeated, np.concatenate(shown), [*maps] * len(images), **{"columns": len(maps)} | options)
+
+
+def deformed_grid(axis: Axes, u: np.ndarray, every: int = 4, title: str = "", **options: Any) -> Axes:
     """Where a field `(2, H, W)` fetches its pixels from: the regular grid q, drawn at q + u(q)."""
     rows, columns = np.meshgrid(*(np.arange(n) for n in u.shape[1:]), indexing="ij")
     at = np.stack([rows, columns]) + u
@@ -84,7 +101,9 @@ def deformed_grid(axis, u, every=4, title="", **options):
     return axis
 
 
-def by_structure(table, columns, title="", xlabel="IoU (%)", spread="images"):
+def by_structure(
+    table: pd.DataFrame, columns: Sequence[str], title: str = "", xlabel: str = "IoU (%)", spread: str = "images"
+) -> Figure:
     """One panel a structure, or whatever a column is: each row's value of ours (filled, ± sd) and of the paper (open).
 
     `table` as `tables.beside_paper` gives it; `spread`: of what the sd is. Axes end where scores do, at 1 or 100 %.

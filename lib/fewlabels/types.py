@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+Device = torch.device | str
 Batch = Mapping[str, Tensor]  # images, labels, ... by name: a method's `training_step` says which
 Losses = dict[str, Tensor]  # scalars by name, without graph
 TaskLoss = Callable[[Tensor, Tensor], Tensor]  # (output of a network, targets) -> a scalar

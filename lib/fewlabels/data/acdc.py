@@ -16,8 +16,10 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +54,9 @@ VALIDATION = [11, 71]
 UNLABELLED = [20 * group + i for group in range(5) for i in range(16, 21)]
 
 
-def load(root, size=GRID, phase="ES", n4=None, field=GRID):
+def load(
+    root: Path | str | None, size: int = GRID, phase: str = "ES", n4: bool | None = None, field: int = GRID
+) -> Cohort:
     """All slices as a `Cohort`: images float32 `(slices, 1, size, size)`; labels int64 `(slices, size, size)`, values
     as in `CLASSES`; ids `patient001/00`, ...; groups are the patients.
 
@@ -82,7 +86,8 @@ def load(root, size=GRID, phase="ES", n4=None, field=GRID):
     volumes, masks = (np.split(arrays[name], ends) for name in ("images", "labels"))
     n, mm = sum(shape[0] for shape in shapes), SPACING_MM if data == "acdc" else 1.0  # a pixel of the 224-grid
     images, labels = torch.zeros(n, 1, size, size), torch.zeros(n, size, size, dtype=torch.long)
-    ids, native, scale, areas = [], {}, {}, acdc_grid.areas(size, field)
+    ids: list[str] = []
+    native, scale, areas = {}, {}, acdc_grid.areas(size, field)
     for patient, shape, spacing, volume, mask in zip(patients, shapes, arrays["spacing"], volumes, masks):
         volume, mask = volume.reshape(shape), mask.reshape(shape)
         low, high = _window(f"{root}: {patient}", volume)
@@ -104,7 +109,7 @@ def load(root, size=GRID, phase="ES", n4=None, field=GRID):
     return Cohort(images, labels, tuple(ids), CLASSES, (field / size * mm,) * 2, groups, meta)
 
 
-def to_native(probabilities, patient, cohort):
+def to_native(probabilities: torch.Tensor, patient: str, cohort: Cohort) -> torch.Tensor:
     """Probabilities of a patient's slices, float `(Z, classes, size, size)`, on its native grid `(Z, classes, H, W)`.
 
     Bilinear, areas aligned; outside the field is background with probability 1. The per-volume Dice compares the argmax
@@ -130,7 +135,7 @@ def to_native(probabilities, patient, cohort):
     return probabilities
 
 
-def prepare(root, out, phase="ES"):
+def prepare(root: Path | str | None, out: Path | str, phase: str = "ES") -> str:
     """Writes all that `load(root, phase=phase)` needs, N4 done, to one file `out`; `load(out)` then gives the same
     bits. Returns the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does."""
     arrays = _read(root, phase, None)
@@ -141,7 +146,7 @@ def prepare(root, out, phase="ES"):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every end-systolic file below `root` and returns what is there, in three lines of text; raises `BadInput`
     as `load`. N4 takes minutes and is not done: the SHA-256 of an official folder is of the volumes before it."""
     arrays = _read(root, None, None) if root and Path(root).is_file() else _read(root, "ES", False)
@@ -156,7 +161,7 @@ def check(root):
     )
 
 
-def splits(ids, labelled, labelled_set):
+def splits(ids: Cohort | Sequence[str], labelled: int, labelled_set: int) -> Split:
     """The published lists with `labelled` (1 or 3) labelled patients, set 1 to 5, as a `Split` of slice ids.
 
     ids   a `Cohort` or its ids, `patient001/00`, ...; those of patients on no list are in no part
@@ -168,8 +173,8 @@ def splits(ids, labelled, labelled_set):
         raise BadInput("labelled", " or ".join(map(str, LABELLED)), labelled)
     if labelled_set not in range(1, 6):
         raise BadInput("labelled_set", "1 to 5", labelled_set)
-    slices = {}
-    for name in getattr(ids, "ids", ids):
+    slices: dict[str, list[str]] = {}
+    for name in ids.ids if isinstance(ids, Cohort) else ids:
         slices.setdefault(name.split("/")[0], []).append(name)
     parts = []
     for numbers in (LABELLED[labelled][labelled_set - 1], UNLABELLED, VALIDATION, TEST):
@@ -184,7 +189,7 @@ def splits(ids, labelled, labelled_set):
 # ---- from files to arrays ----
 
 
-def _read(root, phase, n4):
+def _read(root: Path | str | None, phase: str | None, n4: bool | None) -> dict[str, np.ndarray]:
     """What is kept: data, phase, n4; patients and pathology `(n,)`; shapes int64 and spacing in mm, float64, `(n, 3)`;
     all voxels, one patient after the other, as images, of any type, and labels uint8. Phase None: that of the file."""
     if phase not in ("ES", "ED", None):
@@ -193,6 +198,7 @@ def _read(root, phase, n4):
         raise BadInput(NOWHERE, f"the folder that holds acdc/, or a prepared file (from {FROM})", "nothing")
     root = Path(root)
     if not root.is_file():
+        assert phase is not None  # a prepared file alone has one of its own
         return _read_folder(root / "acdc" / "training", phase, n4)
     arrays = prepared.read(root, "acdc")
     if set(arrays) != ARRAYS | {"type"}:
@@ -207,7 +213,7 @@ def _read(root, phase, n4):
     return arrays
 
 
-def _read_folder(folder, phase, n4):
+def _read_folder(folder: Path, phase: str, n4: bool | None) -> dict[str, np.ndarray]:
     missing = [patient for patient in PATIENTS if not (folder / patient).is_dir()]
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -242,12 +248,12 @@ def _read_folder(folder, phase, n4):
     }
 
 
-def _gt(path):
+def _gt(path: Path) -> Path:
     """The mask that belongs to an image."""
     return nifti.find(path.parent, f"{path.name.split('.')[0]}_gt")
 
 
-def _info(path, phase):
+def _info(path: Path, phase: str) -> tuple[int, str]:
     """Frame of the phase, counted from 1, and group of one patient."""
     with prepared.reading(path, "lines ED: n, ES: n, Group: name"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -259,7 +265,7 @@ def _info(path, phase):
     return int(values[phase]), values["Group"]
 
 
-def _volume(path):
+def _volume(path: Path) -> Any:
     """One patient's image `(Z, H, W)` as stored, its labels uint8 alike, their spacing in mm, and `{file: note}`."""
     image, place, note = nifti.read(path)
     mask, _, turned = geometry.onto(_gt(path), nifti.read(_gt(path)), place, path.name)
@@ -274,7 +280,7 @@ def _volume(path):
     return image, mask.astype(np.uint8), place.spacing, {path: note, _gt(path): turned}
 
 
-def _window(where, volume):
+def _window(where: object, volume: np.ndarray) -> tuple[float, float]:
     """2nd and 98th percentile of a volume."""
     low, high = np.percentile(volume, (2, 98))
     if low == high:
@@ -282,7 +288,7 @@ def _window(where, volume):
     return low, high
 
 
-def _corrected(path):
+def _corrected(path: Path) -> np.ndarray:
     """The image without its bias field, uint16 (uint32 if it must) `(Z, H, W)`: what the released N4 program writes.
 
     Foreground by Otsu's threshold of 200 bins; a field fitted to every 4th pixel and 2nd slice; the quotient truncated.

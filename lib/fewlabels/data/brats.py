@@ -16,13 +16,16 @@ right by the headers.
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fewlabels.data import prepared
 from fewlabels.data.brats_editions import COPY, EDITIONS, SEQUENCES, patient_of
-from fewlabels.data.brats_files import arrays_of, open_arrays, open_root, progress
+from fewlabels.data.brats_files import Patient, arrays_of, open_arrays, open_root, progress
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.complete import of_all, paper_split
 from fewlabels.data.domains import Domains
@@ -44,7 +47,13 @@ SOURCES |= {
 BRAIN_SHARE = dict.fromkeys(EDITIONS, 0.25) | {COPY: 0.2}
 
 
-def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=None):
+def load(
+    root: Path | str | None,
+    scale: int = 1,
+    tumour_share: float = 0.01,
+    tumour_share_of: str = "brain",
+    brain_share: float | None = None,
+) -> Cohort:
     """Half-slices that present a tumour (P) or in which it is absent (A), as a `Cohort`: images float32
     `(N, sequences, 240 / scale, 120 / scale)`; labels int64, 1 where there is a tumour of any kind; ids
     `patient/z/left` and `.../right`; groups are the patients.
@@ -97,14 +106,14 @@ def load(root, scale=1, tumour_share=0.01, tumour_share_of="brain", brain_share=
         here, mask = parts.pop()
         images[at : at + len(here)], labels[at : at + len(here)] = torch.from_numpy(here), torch.from_numpy(mask)
         at += len(here)
-    meta = {"data": data, "source": SOURCES[data], "sequences": SEQUENCES[data]}
+    meta: dict[str, Any] = {"data": data, "source": SOURCES[data], "sequences": SEQUENCES[data]}
     meta["grade"] = {patient_of(name): kind for name, kind in grade.items()}
     meta |= {"brain_share": brain_share, "halves": counts}
     groups = tuple(patient_of(name.split("/")[0]) for name in ids)
     return Cohort(images, labels, tuple(ids), CLASSES, (float(scale),) * 2, groups, meta)
 
 
-def splits(cohort, share=0.01, seed=0):
+def splits(cohort: Cohort, share: float = 0.01, seed: int = 0) -> Split:
     """A `Split` of half-slices by whole patients: labelled are the P of a few, unlabelled all else of training.
 
     Of each grade the first 20 % of a random order are held out (with seed 0 the patients of the released code, which
@@ -141,14 +150,14 @@ def splits(cohort, share=0.01, seed=0):
             without.add(train[i])
             masked += of[train[i]]
     part = dict.fromkeys(train, 1) | dict.fromkeys(held[::2], 2) | dict.fromkeys(held[1::2], 3)
-    parts = [[], [], [], []]
+    parts: list[list[str]] = [[], [], [], []]
     for name, patient, is_p in zip(cohort.ids, cohort.groups, present):
         with_mask = part[patient] == 1 and is_p and patient not in without
         parts[0 if with_mask else part[patient]].append(name)
     return Split(*map(tuple, parts))
 
 
-def domains(cohort, ids, labelled=()):
+def domains(cohort: Cohort, ids: Sequence[str], labelled: Sequence[str] = ()) -> Domains:
     """The `Domains` of half-slices `ids`, each in their order; `labelled`, P ids among them, have a mask for training;
     kinds are the patients, as numbered in `meta["grade"]`. Raises `BadInput` that names the patients if there is no P;
     there may be no A."""
@@ -167,12 +176,12 @@ def domains(cohort, ids, labelled=()):
     )
 
 
-def half_slices(ids):
+def half_slices(ids: Sequence[str]) -> str:
     """What `ids` are, for messages: whose half-slices."""
     return f"half-slices of {', '.join(dict.fromkeys(name.split('/')[0] for name in ids)) or 'no patient'}"
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes the brains' voxels, all that `load(root)` needs, to one file `out`; `load(out)` then gives the same bits.
     Returns the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does. Everything is held in
     memory meanwhile, of BraTS 2017 some 8 GB."""
@@ -181,7 +190,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
     arrays = arrays_of(root)
     data, grade, read = open_arrays(arrays)
@@ -201,7 +210,7 @@ def check(root):
     )
 
 
-def _there(data, of):
+def _there(data: str, of: Counter[str]) -> str:
     """How many of the edition's patients there are; `of` counts those found of each grade."""
     if data == COPY:
         return f"{of.total()} patients"
@@ -210,12 +219,12 @@ def _there(data, of):
     return of_all(of.total(), sum(everything.values()), "patients") + (grades and f" ({grades})")
 
 
-def _enough(patients):
+def _enough(patients: int) -> None:
     if patients < 3:
         raise BadInput("split", "at least 3 patients with half-slices", patients)
 
 
-def _blocks(patient, data, keep, scale):
+def _blocks(patient: Patient, data: str, keep: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """The kept half-slices: images float32 `(n, C, H, W)`, labels bool `(n, H, W)`."""
     mean, sd = 0.0, 1000.0
     if data != COPY:
@@ -230,7 +239,7 @@ def _blocks(patient, data, keep, scale):
     return images.astype(np.float32), 2 * tumour >= scale**2
 
 
-def _check(scale, tumour_share, tumour_share_of, brain_share):
+def _check(scale: int, tumour_share: float, tumour_share_of: str, brain_share: float | None) -> None:
     if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1 or SIDE // 2 % scale:
         raise BadInput("scale", f"a whole number that divides {SIDE} and {SIDE // 2}", repr(scale))
     for name, value in (("tumour_share", tumour_share), ("brain_share", 0 if brain_share is None else brain_share)):

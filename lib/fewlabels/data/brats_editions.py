@@ -1,6 +1,7 @@
 """The editions of BraTS: whose files they are, where they lie and what they are called."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewlabels.data import nifti
@@ -51,7 +52,7 @@ def patient_of(name: str) -> str:
     return re.sub(r"^(BraTS-GLI-\d+)-\d+$", r"\1", name)
 
 
-def _leaves(folder, depth=4):
+def _leaves(folder: Path, depth: int = 4) -> list[Path]:
     """Folders with NIfTI files, and those that have no folder in them."""
     inside = listed(folder)
     folders = [path for path in inside if path.is_dir()]
@@ -60,7 +61,7 @@ def _leaves(folder, depth=4):
     return [leaf for path in folders for leaf in _leaves(path, depth - 1)]
 
 
-def _edition(folders):
+def _edition(folders: Sequence[Path]) -> str:
     if any(nifti.find(path, f"{path.name}_brainmask").is_file() for path in folders):
         return COPY
     first: dict[str, Path] = {}
@@ -77,7 +78,7 @@ def _edition(folders):
     return next(iter(first))
 
 
-def _files(folder, data):
+def _files(folder: Path, data: str) -> dict[str, Path]:
     kinds = (*SEQUENCES[data], "seg", *(["brainmask"] if data == COPY else []))
     paths = {}
     for kind in kinds:

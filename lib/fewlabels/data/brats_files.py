@@ -3,6 +3,7 @@
 import itertools
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,10 @@ class Patient(NamedTuple):
     values: np.ndarray
 
 
-def open_root(root):
+Opened = tuple[str, dict[str, str], Callable[[str], Patient]]  # data, {patient: grade}, how one is read
+
+
+def open_root(root: Path | str | None) -> Opened:
     """Which data they are, `{patient: grade}` and how one is read: from the folder, or from all that was prepared."""
     if root is None:
         raise BadInput(NOWHERE, f"the folder that holds brats/, or a prepared file (from {FROM})", "nothing")
@@ -40,7 +44,7 @@ def open_root(root):
     return open_arrays(arrays)
 
 
-def open_arrays(arrays):
+def open_arrays(arrays: Mapping[str, np.ndarray]) -> Opened:
     """What `open_root` gives, from arrays."""
     data, names = str(arrays["data"]), arrays["patients"].tolist()
     z = np.concatenate([[0], np.cumsum(arrays["slices"])])
@@ -48,7 +52,7 @@ def open_arrays(arrays):
     ends = np.cumsum([len(SEQUENCES[data]) * masks["brain"][a:b].sum() for a, b in itertools.pairwise(z)])[:-1]
     values = np.split(arrays["values"], ends)
 
-    def read(name):
+    def read(name: str) -> Patient:
         i = names.index(name)
         brain, tumour = (masks[kind][z[i] : z[i + 1]] for kind in ("brain", "tumour"))
         return Patient(brain, tumour, values[i].reshape(len(SEQUENCES[data]), -1))
@@ -56,7 +60,7 @@ def open_arrays(arrays):
     return data, dict(zip(names, arrays["grades"].tolist())), read
 
 
-def arrays_of(root):
+def arrays_of(root: Path | str | None) -> dict[str, np.ndarray]:
     """What a prepared file holds: data; patients, grades, slices `(n,)`; masks as bits, and the values of the brain's
     voxels, sequence by sequence, one patient after the other."""
     data, grade, read = open_root(root)
@@ -72,12 +76,12 @@ def arrays_of(root):
     }
 
 
-def _open_folder(folder):
+def _open_folder(folder: Path) -> Opened:
     data, grade, files = brats_editions.patients(folder)  # what is missing is said before minutes pass
     return data, grade, lambda name: _read(files[name], data)
 
 
-def _read(paths, data):
+def _read(paths: Mapping[str, Path], data: str) -> Patient:
     """One patient from its files, on the voxels of its FLAIR image."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         volumes = dict(zip(paths, pool.map(nifti.read, paths.values())))
@@ -93,7 +97,7 @@ def _read(paths, data):
             expected = f"labels {', '.join(map(str, known))}"
             raise BadInput(paths[kind], expected, f"{wrong.size} voxels of others, {wrong[0]}")
     images = np.stack([whole[name] for name in SEQUENCES[data]])
-    brain = whole["brainmask"] > 0 if "brainmask" in whole else images.any(0)
+    brain = np.asarray(whole["brainmask"] > 0 if "brainmask" in whole else images.any(0))
     if not brain.any():
         raise BadInput(paths.get("brainmask", paths["flair"]), "voxels of a brain", "nothing but 0")
     values = images[:, brain]
@@ -107,7 +111,7 @@ def _read(paths, data):
     return Patient(brain, whole["seg"] > 0, values)
 
 
-def _int16(path, array):
+def _int16(path: Path, array: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int16)
     if (whole != array).any():
@@ -115,7 +119,7 @@ def _int16(path, array):
     return whole
 
 
-def progress(names, data):
+def progress(names: Iterable[str], data: str) -> Iterable[str]:
     """The official files take minutes."""
     calm = {"mininterval": 0.5 if sys.stdout.isatty() else 20, "file": sys.stdout, "disable": data == COPY}
     return tqdm(names, desc="MRI", unit="patient", **calm)

@@ -9,6 +9,7 @@ copy, and the data say which one they come from (`meta["data"]`):
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ DIGITS = (
 )
 
 
-def load(root):
+def load(root: Path | str | None) -> Cohort:
     """CIFAR-10 as a `Cohort`: images float32 `(N, 3, 32, 32)` in [0, 1]; labels int64 `(N,)`, values as in `CLASSES`;
     axes are rows (top first), columns; the spacing is nominal.
 
@@ -49,7 +50,7 @@ def load(root):
     return Cohort(images, labels, ids, CLASSES, spacing_mm=(1.0, 1.0), groups=ids, meta=meta)
 
 
-def digits():
+def digits() -> Cohort:
     """scikit-learn's handwritten digits as a `Cohort` of CIFAR-10's shape, for machines without it.
 
     Images float32 `(1797, 3, 32, 32)` in [0, 1], three equal channels: 8 x 8 pixels of 0 to 16, divided by 16 and
@@ -65,7 +66,7 @@ def digits():
     return Cohort(images, labels, ids, tuple("0123456789"), spacing_mm=(1.0, 1.0), groups=ids, meta=meta)
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs to one file `out`; `load(out)` then gives the same bits.
 
     Returns the SHA-256 of the content (that of `check`). Raises `BadInput` as `load` does.
@@ -75,7 +76,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`, and
     for official files of which the paper's split cannot be made."""
     arrays, _, meta = read(root)
@@ -86,7 +87,7 @@ def check(root):
     return f"{meta['data']}: {meta['source']}\n{'; '.join([there, *counts])}\nsha256 {prepared.checksum(arrays)}"
 
 
-def download(root):
+def download(root: Path | str | None) -> Path:
     """Fetches the official archive (170 MB) to `root/cifar10/`, unless it is there already, and returns its path.
 
     Raises `BadInput` naming the address if the network fails or the checksum is another; nothing half-written stays.
@@ -101,7 +102,7 @@ def download(root):
         return Path(pooch.retrieve(url, known_hash=sha256, fname=name, path=folder, progressbar=True))
 
 
-def splits(ids, labels, unlabelled, validation, seed=None):
+def splits(ids: Sequence[str], labels: int, unlabelled: int, validation: int, seed: int | None = None) -> Split:
     """The first `labels`, next `unlabelled` and next `validation` of the ids; a pure function of its arguments.
 
     Ids that begin with `test/` are the test set; if there are none, what is left over is. Without a seed the others

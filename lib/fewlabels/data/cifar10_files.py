@@ -7,7 +7,9 @@ import pickle
 import re
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,7 +37,7 @@ COPY = (
 )
 
 
-def read(root):
+def read(root: Path | str | None) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, str]]:
     """What `prepare` keeps, pixels uint8 `(n, 3, 32, 32)`, and the cohort's `meta`.
 
     Kept are ids `(n,)`, labels uint8 `(n,)` and data, a name; of the official files their pixels as `images`, of a
@@ -57,18 +59,18 @@ def read(root):
     return arrays, _decode(base, arrays), {"data": data, "source": COPY.format(FORMATS[data][1], n)}
 
 
-def _read_folder(folder):
+def _read_folder(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """The folder or archive that holds the images, and its arrays."""
     archive, zips = folder / ARCHIVE, [path for path in listed(folder) if path.suffix == ".zip"]
 
-    def read(name):
+    def read(name: str) -> bytes:
         return (folder / name).read_bytes()
 
     if (folder / BATCHES[0]).parent.is_dir():
         return folder, _official(folder, read)
     if archive.is_file():
         tar = _open(archive)
-        return archive, _official(archive, lambda name: tar.extractfile(name).read())
+        return archive, _official(archive, lambda name: tar.extractfile(name).read())  # type: ignore[union-attr]  # files all
     if (folder / "train").is_dir() or (folder / "test").is_dir():
         paths = [*folder.glob("train/*/*"), *folder.glob("test/*/*")]
         return folder, _copy(folder, [path.relative_to(folder).as_posix() for path in paths], read)
@@ -81,7 +83,7 @@ def _read_folder(folder):
         return zips[0], _copy(zips[0], file.namelist(), file.read)
 
 
-def _open(archive):
+def _open(archive: Path) -> tarfile.TarFile:
     """The official archive, open; nothing of it is unpacked before its checksum is verified, and never to disk."""
     with prepared.reading(archive, "a .tar.gz archive"):
         content = archive.read_bytes()
@@ -92,7 +94,7 @@ def _open(archive):
         return tar
 
 
-def _stay_inside(archive, names):
+def _stay_inside(archive: Path, names: Iterable[str]) -> None:
     """Nothing is ever extracted; but who made an archive that would write elsewhere is not trusted with the rest."""
     for name in names:
         first, *rest = name.replace("\\", "/").split("/")
@@ -100,7 +102,7 @@ def _stay_inside(archive, names):
             raise BadInput(archive, "members that stay inside a folder", repr(name))
 
 
-def _official(base, read):
+def _official(base: Path, read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
     """The arrays of the six batches `read(name)` in `base`."""
     batches = []
     for name in BATCHES:
@@ -118,21 +120,21 @@ class _Inert:
     numpy's own trust the file: an array of type object whose flags are off takes addresses from it.
     """
 
-    def __init__(self, *args):
+    def __init__(self, *args: Any) -> None:
         self.args = args
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> type[_Inert]:
         if not re.fullmatch(r"numpy\.(_?core\.multiarray\._reconstruct|ndarray|dtype)", f"{module}.{name}"):
             raise pickle.UnpicklingError(f"the name {module}.{name}, which is refused")
         return _Inert
 
 
-def _batch(where, content):
+def _batch(where: object, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """uint8 `(BATCH, 3072)` and labels uint8 `(BATCH,)`; raises all sorts of things if `content` is no such pickle."""
     batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     if type(batch) is not dict or not {b"data", b"labels"} <= set(batch):
@@ -152,9 +154,9 @@ def _batch(where, content):
     return pixels, np.array(labels, np.uint8)
 
 
-def _copy(base, names, read):
+def _copy(base: Path, names: Sequence[str], read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
     """The arrays of a copy: of all that is in `base`, the `names` below train/ and test/, each `read(name)`."""
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         if not name.startswith(("train/", "test/")) or name.endswith("/") or not is_data(name):
             continue
@@ -172,7 +174,7 @@ def _copy(base, names, read):
     if len(suffixes) > 1:
         raise BadInput(base, "images of one kind", "both .jpg and .png")
     ids, files = sorted(found), []
-    for name in map(found.get, ids):
+    for name in (found[i] for i in ids):
         with prepared.reading(f"{base}/{name}", "an image file"):
             files.append(read(name))
     return {
@@ -184,7 +186,7 @@ def _copy(base, names, read):
     }
 
 
-def _decode(base, arrays):
+def _decode(base: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Pixels of a copy from `base`, uint8 `(n, 3, 32, 32)`. One thread: with images this small, more take longer."""
     ids, offsets, content = arrays["ids"].tolist(), arrays["offsets"].tolist(), arrays["files"].tobytes()
     suffix, kind = FORMATS[str(arrays["data"])]

@@ -1,6 +1,7 @@
 """What every data set becomes (`Cohort`) and how it is divided (`Split`)."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -31,7 +32,7 @@ class Cohort:
     groups: tuple[str, ...]
     meta: dict = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.ids)
         if len(set(self.ids)) != n:
             raise BadInput("cohort ids", "unique names", f"{n - len(set(self.ids))} repeated")
@@ -42,19 +43,19 @@ class Cohort:
             found = f"{int(self.labels.min())} to {int(self.labels.max())}"
             raise BadInput("cohort labels", f"values 0 to {len(self.classes) - 1}", found)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def index(self, ids):
+    def index(self, ids: Iterable[str]) -> torch.Tensor:
         """Positions of `ids`, int64 `(len(ids),)`."""
         position = {name: i for i, name in enumerate(self.ids)}
         return torch.tensor([position[name] for name in ids], dtype=torch.long)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 over ids, images and labels: the same data give the same 64 characters."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for tensor in (self.images, self.labels):
-            digest.update(tensor.contiguous().numpy())
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -67,7 +68,7 @@ class Split:
     validation: tuple[str, ...]
     test: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         parts = self.labelled + self.unlabelled + self.validation + self.test
         if len(set(parts)) != len(parts):
             raise BadInput("split", "each id in one part", f"{len(parts) - len(set(parts))} in two")

@@ -1,9 +1,11 @@
 """How much of a data set is there: what `check` says of it, and when it refuses."""
 
+from collections.abc import Callable, Sequence
+
 from fewlabels.errors import BadInput
 
 
-def of_all(found, everything, what, missing=()):
+def of_all(found: int, everything: int, what: str, missing: Sequence[str] = ()) -> str:
     """`98 of 100 patients, without patient003, patient007`; of more than three missing the first three and how many
     more."""
     missing = list(missing)
@@ -12,7 +14,7 @@ def of_all(found, everything, what, missing=()):
     return f"{found:,} of {everything:,} {what}{without}"
 
 
-def paper_split(where, there, official, make):
+def paper_split(where: object, there: str, official: bool, make: Callable[[], object]) -> str:
     """Whether `make()`, the split with the paper's numbers, can be made of what is `there`: "" if it can.
 
     Raises `BadInput` if it cannot and the files are the `official` ones. A copy or stand-in never stands for the paper;

@@ -24,7 +24,7 @@ class Domains:
     labelled: torch.Tensor
     kinds: torch.Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not len(self.presence):
             raise BadInput("domain presence", "at least one image", "none")
         for name in ("masks", "kinds"):

@@ -72,10 +72,10 @@ def turned(volume: Volume, direction: np.ndarray) -> Volume:
         return volume
     last = np.array([geometry.size[order[i]] - 1 if i in back else 0 for i in range(3)])
     signs = np.where(np.isin(range(3), back), -1, 1)
-    size, spacing = (tuple(values[axis] for axis in order) for values in (geometry.size, geometry.spacing))
+    size, spacing = tuple(geometry.size[i] for i in order), tuple(geometry.spacing[i] for i in order)
     axes = geometry.direction[:, order]
     moved = Geometry(size, spacing, axes * signs, geometry.origin + axes * spacing @ last)
-    return Volume(np.ascontiguousarray(np.flip(array.transpose(order), back)), moved, note)
+    return Volume(np.ascontiguousarray(np.flip(array.transpose(order), tuple(back))), moved, note)
 
 
 def onto(where: object, volume: Volume, expected: Geometry, of: object) -> Volume:

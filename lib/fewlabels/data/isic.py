@@ -18,6 +18,7 @@ lesion_masks.zip with ISIC_*.png. The size of the images says what they are (`me
 import functools
 import io
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from scipy.sparse import csr_array
 from fewlabels.data import prepared
 from fewlabels.data.cohort import Cohort, Split
 from fewlabels.data.complete import of_all, paper_split
-from fewlabels.data.isic_files import DX, GROUPINGS, find
+from fewlabels.data.isic_files import DX, GROUPINGS, File, Files, find
 from fewlabels.data.phantoms.skin import CLASSES
 from fewlabels.data.phantoms.skin import skin as phantom
 from fewlabels.errors import BadInput
@@ -47,7 +48,7 @@ SOURCES = {
 UNGROUPED = f"; without {GROUPINGS}: each image is its own group, one lesion may be in training and test"
 
 
-def load(root, size=224):
+def load(root: Path | str | None, size: int = 224) -> Cohort:
     """The photographs as a `Cohort`: images float32 `(N, 3, size, size)` in [0, 1]; labels int64 `(N,)`, values as in
     `CLASSES`; axes are rows (top first), columns; ids ISIC_*, sorted; groups are the lesions; the spacing is nominal.
 
@@ -68,11 +69,11 @@ def load(root, size=224):
     images = torch.empty(n, 3, size, size)
     masks = torch.empty(n, size, size, dtype=torch.bool) if files.masks else None
 
-    def one(i):
+    def one(i: int) -> None:
         picture = _photograph(files.images[i], (width, height))
         pixels = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
         np.divide(pixels.transpose(2, 0, 1), np.float32(255), out=images[i].numpy())
-        if files.masks:
+        if masks is not None:
             shares = rows @ (columns @ _mask(files.masks[i], (width, height)).T).T
             masks[i] = torch.from_numpy(2 * shares > width * height)
 
@@ -83,7 +84,10 @@ def load(root, size=224):
     return Cohort(images, labels, tuple(files.ids), CLASSES, (1.0, 1.0), tuple(files.lesions), meta)
 
 
-def splits(ids, labels, groups, fold, folds=5, seed=0, most=None):
+def splits(
+    ids: Sequence[str], labels: Sequence[int], groups: Sequence[str], fold: int, folds: int = 5, seed: int = 0,
+    most: int | None = None,
+) -> Split:  # fmt: skip
     """Fold `fold` of a cross-validation as a `Split`; a pure function, whatever the order in which ids come.
 
     ids, labels, groups   of a `Cohort`
@@ -119,7 +123,7 @@ def splits(ids, labels, groups, fold, folds=5, seed=0, most=None):
     return Split(tuple(ids[train].tolist()), (), (), tuple(ids[test].tolist()))
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs, the JPEG and PNG files as they are, to one file `out`; `load(out, size)`
     then gives the same bits. It is about as large as those files (the copy's: 37 MB; the official ones': gigabytes).
 
@@ -130,7 +134,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`, and
     for official files of which the paper's split cannot be made."""
     files = find(root)
@@ -141,7 +145,9 @@ def check(root):
     others = set(files.ids) - set(EVERY)  # then it is not told which are missing
     there = of_all(len(files.ids), len(EVERY), "images", () if others else sorted(set(EVERY) - set(files.ids)))
     if len(files.ids) < len(EVERY):  # of all it can be made, in seconds
-        there += paper_split(root, there, data == "isic", lambda: splits(files.ids, files.labels, files.lesions, 0))
+        there += paper_split(
+            root, there, data == "isic", lambda: splits(files.ids, files.labels.tolist(), files.lesions, 0)
+        )
     return (
         f"{data}: {_source(files, data)}\n"
         f"{there}; {len(set(files.lesions)):,} lesions: {counts}; {masks}\n"
@@ -150,7 +156,9 @@ def check(root):
 
 
 @functools.lru_cache(maxsize=2)  # with 7,470 lesions it takes seconds, and every run asks
-def _folds(labels, groups, folds, seed):
+def _folds(
+    labels: tuple[int, ...], groups: tuple[str, ...], folds: int, seed: int
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Positions of training and test images of each fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -158,7 +166,7 @@ def _folds(labels, groups, folds, seed):
     return tuple(cross.split(labels, labels, groups))
 
 
-def _drawn(labels, most, rng):
+def _drawn(labels: np.ndarray, most: int | None, rng: np.random.Generator) -> np.ndarray:
     """Positions of `most` of the labels, or of all, sorted; classes as frequent as there, but 2 or more of each."""
     classes, counts = np.unique(labels, return_counts=True)
     given = np.minimum(2, counts)
@@ -174,19 +182,19 @@ def _drawn(labels, most, rng):
 # ---- from files to pixels and arrays ----
 
 
-def _each(n, work):
+def _each(n: int, work: Callable[[int], None]) -> None:
     """`work(0)` to `work(n - 1)` in threads, as Pillow lets others run while it decodes; raises what the first did."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(work, range(n)):
             pass
 
 
-def _bytes(file):
+def _bytes(file: File) -> bytes:
     with prepared.reading(file.name, "a file that can be read"):
         return file.content.read_bytes() if isinstance(file.content, Path) else bytes(file.content)
 
 
-def _size(files):
+def _size(files: Files) -> tuple[int, int]:
     """Width and height of the first image, one of `SIZES`; all others must have them too."""
     picture = _open(files.images[0], expected := "a photograph of 600 x 450 or, reduced, 200 x 150")
     if picture.size not in SIZES:
@@ -194,7 +202,7 @@ def _size(files):
     return picture.size
 
 
-def _open(file, expected):
+def _open(file: File, expected: str) -> Image.Image:
     content = _bytes(file)
     prepared.whole_jpeg(file.name, content)
     with prepared.reading(file.name, expected):
@@ -210,7 +218,7 @@ def _open(file, expected):
         return picture
 
 
-def _picture(file, kind, modes, size):
+def _picture(file: File, kind: str, modes: Sequence[str], size: tuple[int, int]) -> Image.Image:
     """A decoded image of this kind, one of these modes and this size (width, height)."""
     expected = "{}, {}, {} x {}".format(kind, " or ".join(modes), *size)
     picture = _open(file, expected)
@@ -221,15 +229,15 @@ def _picture(file, kind, modes, size):
     return picture
 
 
-def _photograph(file, size):
+def _photograph(file: File, size: tuple[int, int]) -> Image.Image:
     picture = _picture(file, "JPEG", ("RGB",), size)
     corner, middle = (picture.getpixel(at) for at in ((0, 0), (size[0] // 2, size[1] // 2)))
-    if corner == middle and all(low == high for low, high in picture.getextrema()):
+    if corner == middle and all(low == high for low, high in np.reshape(picture.getextrema(), (-1, 2))):
         raise BadInput(file.name, "a photograph", "nothing but one colour")
     return picture
 
 
-def _mask(file, size):
+def _mask(file: File, size: tuple[int, int]) -> np.ndarray:
     """A lesion mask, bool `(height, width)`."""
     mask = np.asarray(_picture(file, "PNG", ("1", "L"), size))
     mask = mask if mask.dtype == bool else mask > 127
@@ -238,20 +246,20 @@ def _mask(file, size):
     return mask
 
 
-def _areas(n, size):
+def _areas(n: int, size: int) -> csr_array:
     """How much of each of `n` pixels lies in each of `size`, in units in which rows sum to `n`: int32 `(size, n)`."""
     pixel, edges = size * np.arange(n), n * np.arange(size + 1)
     shared = np.minimum(edges[1:, None], pixel + size) - np.maximum(edges[:-1, None], pixel)
     return csr_array(np.clip(shared, 0, None).astype(np.int32))
 
 
-def _source(files, data):
+def _source(files: Files, data: str) -> str:
     """Where the data come from, their terms, and what is missing."""
     part = "" if len(files.ids) == len(EVERY) else f"; {len(files.ids):,} of its {len(EVERY):,} images"
     return SOURCES[data] + part + (UNGROUPED if files.lesions == files.ids else "")
 
 
-def _arrays(files):
+def _arrays(files: Files) -> dict[str, np.ndarray]:
     """What `prepare` keeps, once every file has been decoded: ids and lesions `(n,)`, labels uint8 `(n,)`, data, a
     name; the images one after the other, uint8 `(bytes,)`, and where they begin and end, int64 `(n + 1,)`; the masks,
     if there are any, alike."""
@@ -264,18 +272,18 @@ def _arrays(files):
     return arrays
 
 
-def _packed(files, decode):
+def _packed(files: Sequence[File], decode: Callable[[File], object]) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of all files, each decoded once, and where they begin and end. Official ones are gigabytes: not twice
     in memory."""
 
-    def size(file):
+    def size(file: File) -> int:
         with prepared.reading(file.name, "a file that can be read"):
             return file.content.stat().st_size if isinstance(file.content, Path) else len(file.content)
 
     ends = np.cumsum([0, *map(size, files)], dtype=np.int64)
     content = np.empty(ends[-1], np.uint8)
 
-    def one(i):
+    def one(i: int) -> None:
         decode(files[i])
         content[ends[i] : ends[i + 1]] = np.frombuffer(_bytes(files[i]), np.uint8)
 

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Files(NamedTuple):
     masks: list[File]
 
 
-def find(root):
+def find(root: Path | str | None) -> Files:
     """All files that belong to the data set, and its tables read; no image is opened yet."""
     if root is None:
         expected = f"the folder that holds isic2018/ or ham10000/, or a prepared file (from {FROM})"
@@ -72,14 +73,14 @@ def find(root):
     raise BadInput(base, layouts, "neither" if base.is_dir() else "no such folder")
 
 
-def _official(folder):
+def _official(folder: Path) -> tuple[Path, dict[str, int], dict[str, str]]:
     """The table of classes, what it says `{id: label}`, and the lesions `{id: lesion}`, ids themselves if unknown."""
     nested, path = folder / TRUTH / f"{TRUTH}.csv", folder / f"{TRUTH}.csv"
     path = path if path.is_file() and not nested.is_file() else nested
     labels = {}
     for name, row in _table(path, "image", CLASSES).items():
         values = [{"0": 0, "1": 1}.get(re.sub(r"\.0*$", "", value)) for value in row]
-        if None in values or sum(values) != 1:
+        if None in values or values.count(1) != 1:
             raise BadInput(f"{path}: {name}", f"one 1 and otherwise 0 for {', '.join(CLASSES)}", repr(", ".join(row)))
         labels[name] = values.index(1)
     groupings = folder / GROUPINGS
@@ -92,7 +93,7 @@ def _official(folder):
     return path, labels, lesions
 
 
-def _table(path, key, columns):
+def _table(path: Path, key: str, columns: Sequence[str]) -> dict[str, list[str]]:
     """`{image: values of columns}` of a CSV file with a header, or one with tabs instead of commas, as text."""
     expected = f"a CSV table with columns {', '.join((key, *columns))} (from {FROM})"
     table = {}
@@ -124,9 +125,11 @@ def _table(path, key, columns):
     return table
 
 
-def _matched(folder, places, path, labels, lesions):
+def _matched(
+    folder: Path, places: Sequence[str], path: Path, labels: Mapping[str, int], lesions: Mapping[str, str]
+) -> Files:
     """The `Files` of `folder`: each row of the table at `path` with its image in one of `places`, and its mask."""
-    found = {}
+    found: dict[str, Path] = {}
     for image in (image for place in places for image in listed(folder / place)):
         if not image.name.startswith("ISIC_") or image.suffix.lower() not in (".jpg", ".jpeg"):
             continue
@@ -148,7 +151,7 @@ def _matched(folder, places, path, labels, lesions):
     return Files(ids, values, [lesions[name] for name in ids], images, _masks(folder, ids))
 
 
-def _masks(folder, ids):
+def _masks(folder: Path, ids: Sequence[str]) -> list[File]:
     """The masks of `ids`, none if there is neither their folder nor their archive."""
     place, archive = folder / MASKS, folder / MASK_ARCHIVE
     if place.is_dir():
@@ -157,7 +160,7 @@ def _masks(folder, ids):
     elif archive.is_file():
         place = archive
         with prepared.reading(archive, "a zip archive"), zipfile.ZipFile(archive) as file:
-            names = {}
+            names: dict[str, str] = {}
             for path in map(PurePosixPath, filter(is_data, file.namelist())):
                 if path.name in names:
                     raise BadInput(f"{archive}/{path}", f"one file {path.name}", f"another, {names[path.name]}")
@@ -173,14 +176,14 @@ def _masks(folder, ids):
     return masks
 
 
-def _prepared(path):
+def _prepared(path: Path) -> Files:
     """The `Files` of a prepared file."""
     arrays = prepared.read(path, "isic")
     if set(arrays) not in (ARRAYS, ARRAYS | OF_MASKS):
         raise BadInput(path, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(arrays))
     ids = arrays["ids"].tolist()
 
-    def cut(name, offsets, suffix):
+    def cut(name: str, offsets: str, suffix: str) -> list[File]:
         ends = arrays[offsets].tolist()
         return [File(f"{path}/{i}.{suffix}", arrays[name][a:b]) for i, a, b in zip(ids, ends, ends[1:])]
 

@@ -16,6 +16,7 @@ clavicles too; `meta["lungs"]` keeps them.
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,7 +57,7 @@ IMG_BYTES = 2048 * 2048 * 2
 NEAREST = np.floor(np.arange(GRID) * (1023 / 511) + 0.5).astype(int)
 
 
-def load(root, size=512):
+def load(root: Path | str | None, size: int = 512) -> Cohort:
     """The 247 radiographs as a `Cohort`: images float32 `(247, 1, size, size)` in [-1, 1], dense tissue bright;
     labels int64 `(247, size, size)`, values as in `CLASSES`; axes are rows (top first), columns; ids sorted.
 
@@ -89,7 +90,7 @@ def load(root, size=512):
     )
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs to one file `out`; `load(out, size)` then gives the same bits.
 
     Returns the SHA-256 of the content (that of `check`). Raises `BadInput` as `load` does.
@@ -99,7 +100,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
     arrays = _read(root)
     nodules = sum(name.startswith("JPCLN") for name in arrays["ids"])
@@ -112,7 +113,7 @@ def check(root):
     )
 
 
-def splits(ids, split, labels, train=100):
+def splits(ids: Sequence[str], split: int, labels: int, train: int = 100) -> Split:
     """Split 0..4 of the paper with `labels` labelled training images; a pure function of its arguments.
 
     Test: even ids in splits 0, 2, 4, odd ids in 1, 3 (by the number in the name: 123 and 124 of JSRT; which are
@@ -126,7 +127,8 @@ def splits(ids, split, labels, train=100):
         raise BadInput("split", "0 to 4", split)
     if not 1 <= labels <= train:
         raise BadInput("labels", f"1 to {train}, the number of training images", labels)
-    test, rest = [], []
+    test: list[str] = []
+    rest: list[str] = []
     for name in sorted(ids):  # sorted: the order in which the ids come must not matter
         number = re.search(r"\d+$", name)
         if number is None:
@@ -147,7 +149,7 @@ def splits(ids, split, labels, train=100):
 # ---- from files to integer arrays on the 512 grid ----
 
 
-def _read(root):
+def _read(root: Path | str | None) -> dict[str, np.ndarray]:
     """images `(n, 512, 512)` int16 0..4096 or uint8, labels and lungs uint8 alike, ids `(n,)`, data: a name."""
     if root is None:
         expected = f"the folder that holds jsrt/, or a prepared file (images: {IMAGES_FROM}; masks: {MASKS_FROM})"
@@ -163,14 +165,14 @@ def _read(root):
     return arrays
 
 
-def _read_folder(folder):
+def _read_folder(folder: Path) -> dict[str, np.ndarray]:
     data, images, masks = _find(folder)
     ids = sorted(images)
     read_image = _read_img if data == "jsrt" else _read_png
     base = np.empty((len(ids), GRID, GRID), DTYPE[data])
     labels, lungs = np.zeros((2, len(ids), GRID, GRID), np.uint8)
 
-    def read(i):
+    def read(i: int) -> None:
         base[i] = read_image(images[ids[i]])
         column = {}
         for value in range(len(CLASSES) - 1, 0, -1):  # the last painted wins: the heart
@@ -189,7 +191,7 @@ def _read_folder(folder):
     return {"images": base, "labels": labels, "lungs": lungs, "ids": np.array(ids), "data": np.array(data)}
 
 
-def _find(folder):
+def _find(folder: Path) -> tuple[str, dict[str, Path], dict[str, dict[str, Path]]]:
     """Which variant lies in `folder`, `{id: path}` of its images and `{structure: {id: path}}` of its masks.
 
     Looks at names and sizes only, so that what is missing is said at once and not after minutes of decoding.
@@ -217,9 +219,9 @@ def _find(folder):
     return data, images, masks
 
 
-def _one_each(paths, folder, suffix):
+def _one_each(paths: Iterable[Path], folder: Path, suffix: str) -> dict[str, Path]:
     """`{id: path}` with exactly the ids of JSRT; `folder` is where they would be if there are none at all."""
-    found = {}
+    found: dict[str, Path] = {}
     for path in paths:
         if path.stem not in IDS:
             raise BadInput(path, "one of the ids JPCLN001..154, JPCNN001..093", path.stem)
@@ -235,7 +237,7 @@ def _one_each(paths, folder, suffix):
     return found
 
 
-def _read_img(path):
+def _read_img(path: Path) -> np.ndarray:
     """Official image: int16 `(512, 512)`, 0..4096, dense tissue bright."""
     with prepared.reading(path, "2048 x 2048 big-endian uint16"):
         image = np.fromfile(path, ">u2").reshape(2048, 2048)
@@ -251,48 +253,45 @@ def _read_img(path):
     return 4096 - np.clip(np.round(image), 0, 4096).astype(np.int16)
 
 
-def _read_png(path):
+def _read_png(path: Path) -> np.ndarray:
     """Reduced image: uint8 `(512, 512)`."""
     with prepared.reading(path, "an 8-bit grey PNG"), Image.open(path, formats=("PNG",)) as picture:
         if (picture.mode, picture.size) != ("L", (GRID, GRID)):
-            found = "mode {}, {} x {}".format(picture.mode, *picture.size)
-            raise BadInput(path, f"mode L, {GRID} x {GRID}", found)
+            raise BadInput(path, f"mode L, {GRID} x {GRID}", "mode {}, {} x {}".format(picture.mode, *picture.size))
         return _contrast(path, np.asarray(picture))
 
 
-def _contrast(path, image):
+def _contrast(path: Path, image: np.ndarray) -> np.ndarray:
     if (value := image.min()) == image.max():
         raise BadInput(path, "a radiograph", f"nothing but {value}")
     return image
 
 
-def _read_mask(path):
+def _read_mask(path: Path) -> np.ndarray:
     """One structure: bool `(512, 512)`, a nearest-neighbour reduction of the 1024 x 1024 file."""
     with prepared.reading(path, "a GIF mask"), Image.open(path, formats=("GIF",)) as picture:
         if picture.size != (1024, 1024):
             raise BadInput(path, "1024 x 1024", "{} x {}".format(*picture.size))
         mask = np.asarray(picture.convert("L")) > 0
-    if not mask.any():
-        raise BadInput(path, "a mask", "no pixel above 0")
-    if mask.all():
-        raise BadInput(path, "a mask", "no pixel of 0")
+    if mask.all() or not mask.any():
+        raise BadInput(path, "a mask", f"no pixel {'of' if mask.all() else 'above'} 0")
     return mask[np.ix_(NEAREST, NEAREST)]
 
 
 # ---- to smaller grids ----
 
 
-def _blocks(array, size):
+def _blocks(array: np.ndarray, size: int) -> np.ndarray:
     """`(n, 512, 512)` as `(n, size, block, size, block)`, without a copy."""
     return array.reshape(len(array), size, GRID // size, size, GRID // size)
 
 
-def _block_mean(images, size):
+def _block_mean(images: np.ndarray, size: int) -> np.ndarray:
     """float32 `(n, size, size)`: the mean of each block."""
     return _blocks(images, size).mean(axis=(2, 4), dtype=np.float32)
 
 
-def _block_majority(labels, size):
+def _block_majority(labels: np.ndarray, size: int) -> np.ndarray:
     """uint8 `(n, size, size)`: the most frequent label of each block; of equals, the first of 1, 2, ..., 0."""
     winner = np.zeros((len(labels), size, size), np.uint8)
     most = np.zeros(winner.shape, np.int32)

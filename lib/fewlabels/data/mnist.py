@@ -53,7 +53,7 @@ DIGITS = (
 )
 
 
-def load(root):
+def load(root: Path | str | None) -> Cohort:
     """MNIST as a `Cohort`: images float32 `(70000, 1, 28, 28)` in [0, 1], ink is bright; labels int64 `(70000,)`, the
     digit; axes are rows (top first), columns; the spacing is nominal.
 
@@ -71,7 +71,7 @@ def load(root):
     return Cohort(images, labels, ids, CLASSES, spacing_mm=(1.0, 1.0), groups=ids, meta=meta)
 
 
-def digits():
+def digits() -> Cohort:
     """scikit-learn's handwritten digits as a `Cohort` of MNIST's shape, for machines without it.
 
     Images float32 `(1797, 1, 28, 28)` in [0, 1]: 8 x 8 pixels of 0 to 16, divided by 16, interpolated bilinearly to
@@ -88,7 +88,7 @@ def digits():
     return Cohort(images, labels, ids, CLASSES, spacing_mm=(1.0, 1.0), groups=ids, meta=meta)
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs to one file `out`; `load(out)` then gives the same bits.
 
     Returns the SHA-256 of the content (that of `check`). Raises `BadInput` as `load` does.
@@ -98,7 +98,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
     arrays = _read(root)
     of = {part: Counter(arrays[PREFIX[part] + LABELS].tolist()) for part in COUNTS}
@@ -108,7 +108,7 @@ def check(root):
     return f"mnist: {SOURCE}\n{'; '.join([there, *counts])}\nsha256 {prepared.checksum(arrays)}"
 
 
-def download(root):
+def download(root: Path | str | None) -> Path:
     """Fetches the four official files (12 MB) to `root/mnist/raw/`, unless they are there, and returns that folder.
 
     Raises `BadInput` naming the address if the network fails or a checksum is another; nothing half-written stays.
@@ -127,11 +127,12 @@ def download(root):
 # ---- from files to arrays ----
 
 
-def _read(root):
+def _read(root: Path | str | None) -> dict[str, np.ndarray]:
     """The content of the official files by their names: uint8 `(n, 28, 28)` images and `(n,)` labels."""
     if root is None:
         raise BadInput(NOWHERE, f"the folder that holds mnist/, or a prepared file (from {FROM})", "nothing")
-    base, shapes = Path(root), {}
+    base = Path(root)
+    shapes: dict[str, tuple[int, ...]] = {}
     for part, n in COUNTS.items():
         shapes |= {PREFIX[part] + IMAGES: (n, SIDE, SIDE), PREFIX[part] + LABELS: (n,)}
     if base.is_file():
@@ -146,13 +147,13 @@ def _read(root):
     for name, array in arrays.items():
         if name.endswith(LABELS) and (largest := int(array.max())) >= len(CLASSES):
             raise BadInput(paths[name], "labels of 0 to 9", f"{largest} at position {array.argmax()}")
-        if (digest := hashlib.sha256(array).hexdigest()) != VALUES[name]:
+        if (digest := hashlib.sha256(array.data).hexdigest()) != VALUES[name]:
             found = digest if array.any() else "nothing but 0"
             raise BadInput(paths[name], f"the official values of {name}, SHA-256 {VALUES[name]}", found)
     return arrays
 
 
-def _find(folder, name):
+def _find(folder: Path, name: str) -> Path:
     """The path of an official file, or of its copy on Kaggle: with a dot in its name, or in a folder of that name."""
     names = [name, f"{name}.gz", name.replace("-idx", ".idx"), f"{name}/{name}"]
     for candidate in (place / each for place in (folder, folder / "raw") for each in names):
@@ -162,7 +163,7 @@ def _find(folder, name):
     raise BadInput(folder / name, f"this file, or {name}.gz, or either in raw/ (from {FROM})", found)
 
 
-def _idx(path, shape):
+def _idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """uint8 `shape` from an idx file: big-endian magic number, size along each axis, then the values."""
     with prepared.reading(path, "a file compressed with gzip" if path.suffix == ".gz" else "a file"):
         content = path.read_bytes()

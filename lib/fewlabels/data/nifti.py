@@ -3,6 +3,7 @@
 import gzip
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def read(path: Path) -> Volume:
         return Volume(array, *_geometry(path, image.header, array.shape, spacing, mm))
 
 
-def _shape(path, header, content):
+def _shape(path: Path, header: Any, content: bytes) -> tuple[int, ...]:
     """Voxels (x, y, z) by the header as it is in the file."""
     shape, least = header.get_data_shape(), header.single_vox_offset
     shape = shape[:3] if set(shape[3:]) == {1} else shape
@@ -69,10 +70,12 @@ def _shape(path, header, content):
     return shape
 
 
-def _geometry(path, header, size, spacing, mm):
+def _geometry(
+    path: Path, header: Any, size: tuple[int, ...], spacing: tuple[float, ...], mm: float
+) -> tuple[Geometry, str]:
     """The geometry, and what had to be decided for it."""
 
-    def of(affine):
+    def of(affine: np.ndarray) -> Geometry:
         axes, origin = (LPS @ affine[:3, :3])[:, ::-1] * mm, LPS @ affine[:3, 3] * mm
         lengths = np.linalg.norm(axes, axis=0)
         return Geometry(size, tuple(lengths), axes / np.where(lengths > 0, lengths, 1), origin)
@@ -85,5 +88,5 @@ def _geometry(path, header, size, spacing, mm):
         sform, note = None, "the sform has another spacing than pixdim and is not used, qform is"
     places = [checked(path, of(form)._replace(spacing=spacing)) for form in (sform, qform) if form is not None]
     if len(places) == 2:
-        agree(f"{path}: sform", *places, "its qform")
+        agree(f"{path}: sform", places[0], places[1], "its qform")
     return (places or [Geometry(size, spacing, UPWARDS, np.zeros(3))])[0], note  # the last: neither is set

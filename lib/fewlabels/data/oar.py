@@ -19,6 +19,7 @@ patients too; here the crop is found from the CT alone (`oar_grid.body_of`).
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 from fewlabels.data import oar_files, oar_grid, prepared
 from fewlabels.data.cohort import Cohort, Split
+from fewlabels.data.oar_files import Patient
 from fewlabels.data.phantoms import head_neck as phantoms
 from fewlabels.data.phantoms.head_neck import HIGH, LOW, check_grid
 from fewlabels.data.phantoms.head_neck import head_neck as phantom
@@ -54,7 +56,9 @@ SOURCES = {
 ARRAYS = {"data", "patients", "test", "present", "shapes", "spacing", "claimed_twice", "images", "labels"}
 
 
-def load(root, spacing=(2.5, 1.0, 1.0), size=None):
+def load(
+    root: Path | str | None, spacing: Sequence[float] = (2.5, 1.0, 1.0), size: Sequence[int] | None = None
+) -> Cohort:
     """All patients on one grid as a `Cohort`: images float32 `(N, 1, Z, Y, X)`; labels int64 `(N, Z, Y, X)`; ids and
     groups are the patients; classes are the names of the structure files.
 
@@ -105,7 +109,7 @@ def load(root, spacing=(2.5, 1.0, 1.0), size=None):
     return Cohort(images, labels, names, classes, spacing, names, meta)
 
 
-def to_native(probabilities, patient, cohort):
+def to_native(probabilities: torch.Tensor, patient: str, cohort: Cohort) -> torch.Tensor:
     """Probabilities of a patient, float `(classes, Z, Y, X)` of the grid, on the grid of its files, `(classes, *)`.
 
     Trilinear; what lies outside the crop is background with probability 1. Dice compares the argmax with
@@ -131,13 +135,13 @@ def to_native(probabilities, patient, cohort):
     return probabilities
 
 
-def splits(cohort):
+def splits(cohort: Cohort) -> Split:
     """The official division: all but the test patients are labelled. There is no validation set, as in the paper."""
     test = tuple(cohort.meta["test"])
     return Split(tuple(name for name in cohort.ids if name not in test), (), (), test)
 
 
-def prepare(root, out):
+def prepare(root: Path | str | None, out: Path | str) -> str:
     """Writes all that `load(root)` needs to one file `out`; `load(out)` then gives the same bits, on any grid. Returns
     the SHA-256 of the content (that of `check(out)`). Raises `BadInput` as `load` does.
 
@@ -150,7 +154,7 @@ def prepare(root, out):
     return prepared.checksum(arrays)
 
 
-def check(root):
+def check(root: Path | str | None) -> str:
     """Reads every file below `root` and returns what is there, in three lines of text; raises `BadInput` as `load`."""
     arrays = _arrays(root)
     data, twice, test = str(arrays["data"]), arrays["claimed_twice"], len(arrays["test"])
@@ -163,14 +167,18 @@ def check(root):
     )
 
 
-def _body(root, patient):
+def _body(root: Path | str | None, patient: Patient) -> oar_grid.Body:
     return oar_grid.body_of(f"{root}: {patient.name}", patient.image, patient.spacing)
 
 
 # ---- from files to arrays ----
 
 
-def _open(root):
+# data, names, those of the test set, how one is read
+Opened = tuple[str, tuple[str, ...], tuple[str, ...], Callable[[str], Patient]]
+
+
+def _open(root: Path | str | None) -> Opened:
     """Which data they are, the names of the patients, those of the test set, and a function from name to `Patient`."""
     if root is None:
         raise BadInput(
@@ -200,9 +208,9 @@ def _open(root):
     return data, tuple(folders), test, lambda name: oar_files.read(folders[name], CLASSES[data], IGNORED.get(data, ()))
 
 
-def _pddca(folder):
+def _pddca(folder: Path) -> dict[str, Path]:
     """The patients in `folder` and in the folders in it, which are those that the parts of PDDCA unpack to."""
-    folders = {}
+    folders: dict[str, Path] = {}
     for path in (path for where in (folder, *listed(folder)) for path in listed(where)):
         if path.match("0522c*") and path.is_dir():
             if path.name in folders:
@@ -211,7 +219,7 @@ def _pddca(folder):
     return dict(sorted(folders.items()))
 
 
-def _open_prepared(path):
+def _open_prepared(path: Path) -> Opened:
     arrays = prepared.read(path, "oar")
     if set(arrays) != ARRAYS or str(arrays["data"]) not in CLASSES:
         raise BadInput(path, f"arrays {', '.join(sorted(ARRAYS))} (prepare it again)", ", ".join(arrays))
@@ -219,17 +227,17 @@ def _open_prepared(path):
     ends = np.cumsum(arrays["shapes"].prod(axis=1))
     planes = arrays["images"].reshape(2, -1)
 
-    def read(name):
+    def read(name: str) -> Patient:
         i = names.index(name)
         here, shape = slice(ends[i] - arrays["shapes"][i].prod(), ends[i]), arrays["shapes"][i].tolist()
         image = np.ascontiguousarray(planes[:, here].T).view("<i2").astype(np.int16).reshape(shape)
         labels, twice = arrays["labels"][here].reshape(shape), int(arrays["claimed_twice"][i])
-        return oar_files.Patient(name, image, labels.copy(), arrays["present"][i], arrays["spacing"][i], twice)
+        return Patient(name, image, labels.copy(), arrays["present"][i], arrays["spacing"][i], twice)
 
     return str(arrays["data"]), names, tuple(arrays["test"].tolist()), read
 
 
-def _arrays(root):
+def _arrays(root: Path | str | None) -> dict[str, np.ndarray]:
     """What is kept of all patients; images int16 and labels uint8, all voxels, one patient after the other."""
     data, names, test, read = _open(root)
     patients = [read(name) for name in names]

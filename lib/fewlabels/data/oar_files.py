@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fewlabels.data import geometry, volumes
-from fewlabels.data.geometry import UPWARDS
+from fewlabels.data.geometry import UPWARDS, Volume
 from fewlabels.errors import BadInput
 from fewlabels.files import listed
 
@@ -73,7 +73,7 @@ def check_ct(path: Path, image: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
-def _structure(path, ct, of):
+def _structure(path: Path, ct: Volume, of: str) -> np.ndarray:
     """Flat indices of the voxels in a mask of 0 and 1, or 0 and 255, on the grid of the CT in LPS orientation."""
     mask = geometry.onto(path, volumes.read(path), ct.geometry, of)
     geometry.tell({path: mask.note})

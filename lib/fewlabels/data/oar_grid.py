@@ -1,5 +1,6 @@
 """From the native grid of a CT to the one of all patients: where the body is, and what each voxel of the grid takes."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Body(NamedTuple):
     centre: np.ndarray
 
 
-def body_of(where, image, mm):
+def body_of(where: str, image: np.ndarray, mm: np.ndarray) -> Body:
     """The largest connected piece of tissue, from the CT alone, on cells of about 5 mm: what is thinner, masks and the
     table's shells, fades into the air or is opened away; so does what is left of the body in its uppermost slices, and
     the box is a cell higher. The mean place of the uppermost 150 mm is the centre in plane: of the rules tried on the
@@ -43,7 +44,7 @@ def body_of(where, image, mm):
     return Body(low * cell - mm / 2, high * cell - mm / 2, ((head.mean(0) + 0.5) * cell - mm / 2)[1:])
 
 
-def smallest(bodies, spacing):
+def smallest(bodies: Iterable[Body], spacing: np.ndarray | Sequence[float]) -> tuple[int, ...]:
     """The size of the smallest grid that holds all bodies, hung and centred as `first_voxel` does it."""
     depth = [body.high[0] - body.low[0] for body in bodies]
     half = [np.maximum(body.high[1:] - body.centre, body.centre - body.low[1:]) for body in bodies]
@@ -51,13 +52,14 @@ def smallest(bodies, spacing):
     return tuple(np.ceil(extent / spacing - 1e-6).astype(int).tolist())
 
 
-def first_voxel(body, spacing, size):
+def first_voxel(body: Body, spacing: Sequence[float], size: Sequence[int]) -> tuple[float, float, float]:
     """Where the centre of the grid's first voxel lies, mm."""
     z = body.high[0] - (size[0] - 0.5) * spacing[0]
-    return (float(z), *(float(c - (n - 1) / 2 * mm) for c, n, mm in zip(body.centre, size[1:], spacing[1:])))
+    y, x = (float(c - (n - 1) / 2 * mm) for c, n, mm in zip(body.centre, size[1:], spacing[1:]))
+    return float(z), y, x
 
 
-def linear(n, mm, size, spacing, first):
+def linear(n: int, mm: float, size: int, spacing: float, first: float) -> csr_array:
     """What each of `size` voxels of the grid takes of `n` native ones: triangles, sparse float32 `(size, n)`. Rows sum
     to 1; what lies outside the file takes nothing."""
     at = (first + np.arange(size) * spacing) / mm
@@ -67,14 +69,14 @@ def linear(n, mm, size, spacing, first):
     return csr_array(weights.astype(np.float32))
 
 
-def areas(n, mm, size, spacing, first):
+def areas(n: int, mm: float, size: int, spacing: float, first: float) -> csr_array:
     """How much of each of `size` voxels of the grid lies in each of `n` native ones, sparse float32 `(size, n)`."""
     at, half = (first + np.arange(size)[:, None] * spacing) / mm, spacing / mm / 2
     shared = np.minimum(at + half, np.arange(n) + 0.5) - np.maximum(at - half, np.arange(n) - 0.5)
     return csr_array((np.clip(shared, 0, None) / (2 * half)).astype(np.float32))
 
 
-def resampled(volume, weights):
+def resampled(volume: np.ndarray, weights: Sequence[csr_array]) -> np.ndarray:
     """`volume` multiplied by one matrix along each axis. Native voxels that no weight reaches are left out first."""
     for axis, matrix in enumerate(weights):
         used = np.flatnonzero(np.bincount(matrix.indices, minlength=1))
@@ -89,7 +91,7 @@ def resampled(volume, weights):
     return volume
 
 
-def largest_shares(labels, areas, classes):
+def largest_shares(labels: np.ndarray, areas: Sequence[csr_array], classes: int) -> np.ndarray:
     """The class with the largest share of each voxel of the grid, int64; each is counted where it is only."""
     size = [matrix.shape[0] for matrix in areas]
     background, shares = np.ones(size, np.float32), {}

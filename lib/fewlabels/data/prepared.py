@@ -5,7 +5,10 @@ last axis, modulo the type: exact, and it makes radiographs a quarter smaller th
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from fewlabels.files import whole
 
 
 @contextmanager
-def reading(path, expected):
+def reading(path: object, expected: str) -> Iterator[None]:
     """Turns whatever is raised while `path` is read or decoded into one line, a `BadInput`."""
     try:
         yield
@@ -24,7 +27,7 @@ def reading(path, expected):
         raise BadInput(path, expected, " ".join(str(error).split()) or type(error).__name__) from None
 
 
-def whole_jpeg(where, content):
+def whole_jpeg(where: object, content: bytes) -> None:
     """Refuses a JPEG file that was filled up with 0 where a download stopped: Pillow would make up the rest."""
     if content.startswith(b"\xff\xd8") and content.endswith(b"\0"):
         written = content.rstrip(b"\0")
@@ -32,7 +35,7 @@ def whole_jpeg(where, content):
             raise BadInput(where, "a JPEG file to its end", f"nothing but 0 behind the first {len(written):,} bytes")
 
 
-def checksum(arrays):
+def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over names, types, shapes and values of a dict of arrays: 64 characters."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -42,13 +45,15 @@ def checksum(arrays):
     return digest.hexdigest()
 
 
-def write(path, dataset, arrays):
+def write(path: Path | str, dataset: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes `arrays` of data set `dataset` to `path`; names are free but for `file`, `prepared` and `sha256`.
 
     The file appears complete or not at all: it is written under a temporary name beside `path` and renamed.
     Raises `BadInput` if `path` cannot be written.
     """
-    stored = {name: np.diff(a, axis=-1, prepend=a.dtype.type(0)) if _differs(a) else a for name, a in arrays.items()}
+    stored: dict[str, Any] = {
+        name: np.diff(a, axis=-1, prepend=a.dtype.type(0)) if _differs(a) else a for name, a in arrays.items()
+    }
     try:
         with whole(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, prepared=np.array(dataset), sha256=np.array(checksum(arrays)), **stored)
@@ -56,7 +61,7 @@ def write(path, dataset, arrays):
         raise BadInput(path, "a place to write the prepared file", error.strerror or error) from None
 
 
-def read(path, dataset):
+def read(path: Path | str, dataset: str) -> dict[str, np.ndarray]:
     """The arrays that `write(path, dataset, arrays)` was given, bit for bit.
 
     Raises `BadInput` naming `path` if it is damaged, foreign, or prepared from another data set.
@@ -75,6 +80,6 @@ def read(path, dataset):
     return arrays
 
 
-def _differs(array):
+def _differs(array: np.ndarray) -> bool:
     """Whether `array` is stored as differences."""
     return array.dtype.kind in "iu" and array.ndim >= 2

@@ -4,7 +4,9 @@ import gzip
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,7 @@ def read(path: Path) -> Volume:
     raise BadInput(path, "a volume: .nii, .nii.gz, .nrrd, or a folder of DICOM files", path.name)
 
 
-def _nrrd(path):
+def _nrrd(path: Path) -> Volume:
     if not path.is_file():
         raise BadInput(path, "an NRRD volume", "no such file")
     import SimpleITK as sitk  # an optional dependency
@@ -54,13 +56,15 @@ def _nrrd(path):
     except RuntimeError as error:
         raise BadInput(path, "a whole NRRD volume", _words_of(error)) from None
     volume = _of_itk(path, image)
-    if fields.get("encoding") in ("gzip", "gz") and zlib.crc32(volume.array) != int.from_bytes(body[-8:-4], "little"):
+    if fields.get("encoding") in ("gzip", "gz") and zlib.crc32(volume.array.data) != int.from_bytes(
+        body[-8:-4], "little"
+    ):
         with prepared.reading(path, "a whole NRRD volume"):  # whose sum at the end ITK does not look at
             gzip.decompress(body)  # raises, if it was not another byte order or a file of several parts
     return volume
 
 
-def _spacing(path, fields):
+def _spacing(path: Path, fields: Mapping[str, str]) -> tuple[float, ...]:
     """Of an NRRD header, mm (z, y, x)."""
     said, expected = fields.get("space directions", fields.get("spacings", "")), "space directions of three axes, mm"
     with prepared.reading(path, expected):
@@ -68,10 +72,10 @@ def _spacing(path, fields):
         lengths = [math.hypot(*map(float, vector.split(","))) for vector in vectors]
     if len(lengths) != 3:
         raise BadInput(path, expected, said or "nothing")
-    return lengths[::-1]
+    return tuple(lengths[::-1])
 
 
-def _dicom(folder):
+def _dicom(folder: Path) -> Volume:
     import SimpleITK as sitk
 
     loud = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -84,7 +88,7 @@ def _dicom(folder):
         sitk.ProcessObject.SetGlobalWarningDisplay(loud)
 
 
-def _series(folder, sitk):
+def _series(folder: Path, sitk: Any) -> Volume:
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise BadInput(folder, "DICOM files of one series", f"{len(series)} series" if series else "none")
@@ -113,7 +117,7 @@ def _series(folder, sitk):
     return volume
 
 
-def _of_itk(path, image):
+def _of_itk(path: Path, image: Any) -> Volume:
     import SimpleITK as sitk
 
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -125,7 +129,7 @@ def _of_itk(path, image):
     return Volume(sitk.GetArrayFromImage(image), place)
 
 
-def _words_of(error):
+def _words_of(error: Exception) -> str:
     """What ITK found: the last of its many lines that says something."""
     parts = [" ".join(part.split()) for part in re.split(r"\]|ERROR:|\):", str(error))]
     return re.sub(r"^_\w+: ", "", next(part for part in reversed(parts) if part))

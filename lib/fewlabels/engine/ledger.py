@@ -2,12 +2,16 @@
 
 import json
 import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 
 from fewlabels.data.cohort import STAND_INS
 from fewlabels.engine import experiments
+from fewlabels.engine.protocols import Experiment
 from fewlabels.errors import BadInput
 from fewlabels.files import whole, write_text
 from fewlabels.scores.health import OUT_OF_RANGE
@@ -16,6 +20,7 @@ from fewlabels.scores.scale import WHOLE
 from fewlabels.scores.scale import share as share_of
 from fewlabels.scores.verdicts import VERDICTS
 
+Told = dict[str, dict[str, pd.DataFrame]]  # {paper: {place: claims}}
 NOT_RUN = VERDICTS[-1]
 BEGINS, ENDS = "<!-- counts: made by `make ledger` -->\n", "<!-- end of the counts -->\n"  # in README.md
 HEAD = """# The ledger of claims
@@ -26,7 +31,7 @@ that several result folders judge is counted at the largest scale.
 KINDS = [*(f"{kind} scale: {verdict}" for kind in ("paper", "reduced") for verdict in VERDICTS[:-1]), NOT_RUN]
 
 
-def judged(experiment, config, scores, data):
+def judged(experiment: Experiment, config: Any, scores: pd.DataFrame, data: str) -> pd.DataFrame:
     """The verdicts on `scores` (`experiment.judge`), with the config's scale and what they were under earlier rules.
 
     config  the experiment's Config, or whatever has the keys of one
@@ -34,11 +39,11 @@ def judged(experiment, config, scores, data):
     claims, scale = experiment.judge(scores, data), experiment.scale(config, data, scores)
     claims["scale"] = claims["scale"].replace("", scale)
     places = claims[["paper", "claim", "data"]].itertuples(index=False)
-    claims["before"] = [before(*place, config.profile) for place in places]
+    claims["before"] = [before(paper, claim, of, config.profile) for paper, claim, of in places]
     return claims
 
 
-def judge_again(results):
+def judge_again(results: Path) -> None:
     """Writes claims.csv anew in every result folder of a known experiment below `results`, by the scores that it holds.
 
     Rules are no part of what a run is: after one was changed, nothing is trained and no data are needed. The config
@@ -57,12 +62,12 @@ def judge_again(results):
         write_claims(claims, folder)
 
 
-def write_claims(claims, folder):
+def write_claims(claims: pd.DataFrame, folder: Path) -> None:
     with whole(folder / "claims.csv") as temporary:
         claims.to_csv(temporary, index=False, float_format="%.4g")
 
 
-def write(results, readme):
+def write(results: Path, readme: Path) -> None:
     """Writes `results`/LEDGER.md, and the counts of its verdicts into the file `readme`, between its two marks.
 
     Raises BadInput for a readme without them.
@@ -74,16 +79,17 @@ def write(results, readme):
     write_text(readme, marks[1] + counts(papers) + marks[2])
 
 
-def told(results):
+def told(results: Path) -> Told:
     """The claims that result folders below `results` say something on, as in claims.csv: {paper: {place: claims}}.
 
     A place is the Markdown of a folder, a link from `results`; a folder has one for each of its `data` (where a paper
     is judged in several modes). Stand-ins, which are no data of the paper, do not count, nor what says nothing on any
     claim: neither a verdict nor that a comparator is out of range.
     """
-    papers = {}
+    papers: Told = {}
     for path in sorted(results.glob("*/*/claims.csv")):
-        for data, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
+        for key, claims in pd.read_csv(path, keep_default_na=False).groupby("data", sort=False):
+            data = str(key)
             says = claims["verdict"].ne(NOT_RUN) | claims["ours"].str.startswith(OUT_OF_RANGE)
             if data.split(", ")[0] not in STAND_INS and says.any():
                 link = f"[{path.parent.name}]({path.relative_to(results).as_posix()})"
@@ -92,7 +98,7 @@ def told(results):
     return papers
 
 
-def counts(papers):
+def counts(papers: Told) -> str:
     """README's verdicts, Markdown: how many of each kind a paper has, every claim once, and at which scales.
 
     papers  as `told` returns them
@@ -113,7 +119,7 @@ def counts(papers):
     return "\n".join(["", *table, "", ""])
 
 
-def ledger(papers):
+def ledger(papers: Told) -> str:
     """LEDGER.md: every claim's verdict once, counted; the same of every result folder; then every paper's claims beside
     what its folders say.
 
@@ -123,7 +129,7 @@ def ledger(papers):
     table = _table("every claim once", KINDS)
     table += [_row(f"[{paper}](#{paper})", kinds) for paper, kinds in once.items()]
     if once:
-        table.append(_row("all", sum(once.values())))
+        table.append(_row("all", pd.concat(once.values(), axis=1).sum(axis=1)))
     table += ["", *_table("paper", ["scores", "scale", *VERDICTS])]
     chapters = []
     for paper, places in papers.items():
@@ -136,7 +142,7 @@ def ledger(papers):
     return "\n".join([HEAD, *table, *chapters, ""])
 
 
-def _once(places):
+def _once(places: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Of every claim of a paper what is said where it was judged at the largest scale."""
     claims = pd.concat(places.values())
     share = claims["scale"].map(share_of).astype(float)
@@ -144,17 +150,17 @@ def _once(places):
     return found.sort_values(["run", "share", "whole"], ascending=False, kind="stable").groupby(level=0).first()
 
 
-def _verdicts(claims):
+def _verdicts(claims: pd.DataFrame) -> pd.Series:
     return claims["verdict"].value_counts().reindex(VERDICTS, fill_value=0)
 
 
-def _kinds(claims):
+def _kinds(claims: pd.DataFrame) -> pd.Series:
     """How many claims there are of each of KINDS."""
     at = claims["whole"].map({True: "paper scale: ", False: "reduced scale: "}).where(claims["run"], "")
     return (at + claims["verdict"]).value_counts().reindex(KINDS, fill_value=0)
 
 
-def _cell(claim):
+def _cell(claim: pd.Series) -> str:
     said = f"**{claim['verdict']}**"
     if claim["verdict"] != NOT_RUN:
         said += f" at {claim['scale']}"
@@ -163,10 +169,10 @@ def _cell(claim):
     return f"{said}: {claim['ours']}"
 
 
-def _table(first, columns):
+def _table(first: str, columns: Collection[str]) -> list[str]:
     """The head of a Markdown table, as lines."""
     return [_row(first, columns), "|---" * (len(columns) + 1) + "|"]
 
 
-def _row(first, cells):
+def _row(first: str, cells: Iterable[object]) -> str:
     return "| " + " | ".join(map(str, [first, *cells])) + " |"

@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -13,20 +14,21 @@ from nbclient import NotebookClient
 
 from fewlabels.data.cohort import STAND_INS
 from fewlabels.engine import params, report, sweep, unchanged
+from fewlabels.engine.protocols import Experiment
 from fewlabels.engine.sweep import folder_of
 from fewlabels.errors import BadInput
 from fewlabels.files import palette, whole, writable, write_text
 from fewlabels.paths import CHECKOUT
 
 
-def read(source):
+def read(source: Path) -> Any:
     """A percent script as a notebook that papermill and nbclient can run (both want to know the language)."""
     notebook = jupytext.read(source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return notebook
 
 
-def parameters(notebook):
+def parameters(notebook: Any) -> dict[str, Any]:
     """The literals of the cell tagged `parameters`, by name."""
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
@@ -35,7 +37,7 @@ def parameters(notebook):
     return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in assignments}
 
 
-def run_all(params_file, begun=None):
+def run_all(params_file: Path | str, begun: float | None = None) -> tuple[Path, Experiment, dict[str, str]]:
     """Executes the notebooks that show what a parameter file runs (`experiment.notebooks`), with its values.
 
     The runs are done here, with a bar at the terminal, but for "smoke", of which a notebook does two; the notebooks
@@ -64,18 +66,18 @@ def run_all(params_file, begun=None):
     holes = {run.id: folder / "failed" / f"{run.id}.json" for run in experiment.grid(config)}
     failed = {run: json.loads(path.read_text())["error"] for run, path in holes.items() if path.exists()}
     if config.data in STAND_INS and not failed:  # other data may change
-        unchanged.stamp(folder, params_file, getattr(experiment, "BEST", ""))
+        unchanged.stamp(folder, Path(params_file), getattr(experiment, "BEST", ""))
     return folder, experiment, failed
 
 
-def check(source, values):
+def check(source: Path, values: dict[str, Any]) -> None:
     """Does a percent script take these parameters, and no others? Raises BadInput."""
     for key in {*values} ^ {*parameters(read(source))}:
         found = "a parameter it does not have" if key in values else "no value"
         raise BadInput(f"{source.name}: {key}", "the same keys in parameters cell and parameter file", found)
 
 
-def execute(source, target, values):
+def execute(source: Path, target: Path, values: dict[str, Any]) -> Path:
     """Runs one percent script with parameter values into `target`, from the repository's root."""
     check(source, values)
     notebook = read(source)
@@ -108,14 +110,14 @@ def execute(source, target, values):
     return target
 
 
-def shrink(notebook):
+def shrink(notebook: Any) -> None:
     """Stores a notebook's pictures with a palette."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
             output["data"]["image/png"] = base64.b64encode(palette(base64.b64decode(png))).decode() + "\n"
 
 
-def build(source):
+def build(source: Path) -> None:
     """`notebooks/x.py` -> `notebooks/x.ipynb`, executed with its own parameters, its outputs kept.
 
     Results go where FEWLABELS_RESULTS says. Nothing of the machine or the moment stays in the file but Python's
@@ -125,7 +127,7 @@ def build(source):
     notebook = read(source)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # jupytext's are random
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
+    NotebookClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": CHECKOUT}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:  # progress bars and warnings are of the moment

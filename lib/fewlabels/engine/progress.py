@@ -38,7 +38,7 @@ class Progress:
         seconds: dict[str, float],
         finished: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         self.plans, self.clock = plans, clock
         self.measured: dict[str, float] = defaultdict(float)  # seconds, by kind
         self.steps: dict[str, float] = defaultdict(float)
@@ -109,7 +109,7 @@ class Progress:
 class Bar:
     """Draws a `Progress`. Plain text, and few lines where they pile up: notebooks keep every refresh, log files too."""
 
-    def __init__(self, progress: Progress, runs: int, stored: int, after: float = 0):
+    def __init__(self, progress: Progress, runs: int, stored: int, after: float = 0) -> None:
         """after: seconds that the caller will take once the sweep is done."""
         self.progress, self.runs, self.number, self.after = progress, runs, stored, after
         self.bar = tqdm(

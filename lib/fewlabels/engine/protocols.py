@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # so that experiments can be listed where nothing is installe
     import torch
 
     from fewlabels.data.cohort import Cohort
-    from fewlabels.types import Report, Stop
+    from fewlabels.types import Device, Report, Stop
 
 
 class Method(Protocol):
@@ -57,7 +57,7 @@ class Experiment(Protocol):
         """The data, below `root` (default: FEWLABELS_DATA) or in a prepared file."""
 
     def run(
-        self, config: Any, run: Any, cohort: Cohort, folder: Path, device: str = "cpu",
+        self, config: Any, run: Any, cohort: Cohort, folder: Path, device: Device = "cpu",
         report: Report | None = None, stop: Stop | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Trains and scores one run: a pure function of config, run and cohort.

@@ -3,13 +3,21 @@
 import gzip
 import re
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import provenance, sweep
 from fewlabels.engine.ledger import judged, write_claims
+from fewlabels.engine.protocols import Experiment
 from fewlabels.files import locked, whole, writable, write_json, write_text
 
 
-def write(experiment, config, cohort, folder):
+def write(
+    experiment: Experiment, config: Any, cohort: Cohort, folder: Path
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
     """Writes scores.csv (above 1 MiB scores.csv.gz), table<k>.csv and .md, claims.csv and provenance.json.
 
     All from the stored runs of the grid. Returns the scores, `{table name: frame}` and the claims.
@@ -19,7 +27,9 @@ def write(experiment, config, cohort, folder):
         return _write(experiment, config, cohort, folder)
 
 
-def _write(experiment, config, cohort, folder):
+def _write(
+    experiment: Experiment, config: Any, cohort: Cohort, folder: Path
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
     grid = experiment.grid(config)
     records = sweep.records(experiment, config, folder, cohort.fingerprint())
     if not records:
@@ -46,7 +56,7 @@ def _write(experiment, config, cohort, folder):
     return scores, {name: table for name, (table, _) in tables.items()}, claims
 
 
-def _write_scores(scores, folder):
+def _write_scores(scores: pd.DataFrame, folder: Path) -> None:
     content = scores.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode()
     plain, packed = folder / "scores.csv", folder / "scores.csv.gz"
     large = len(content) > 2**20
@@ -55,6 +65,6 @@ def _write_scores(scores, folder):
     (plain if large else packed).unlink(missing_ok=True)
 
 
-def _write_table(table, path):
+def _write_table(table: pd.DataFrame, path: Path) -> None:
     with whole(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.4f")

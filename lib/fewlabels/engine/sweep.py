@@ -7,34 +7,39 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from fewlabels import precision
+from fewlabels.data.cohort import Cohort
 from fewlabels.engine import memory, progress, provenance
+from fewlabels.engine.protocols import Experiment
 from fewlabels.engine.training import Stopped
 from fewlabels.errors import BadInput
 from fewlabels.files import whole, writable, write_json
 from fewlabels.paths import results_root
 from fewlabels.scores.statistics import VALUE
+from fewlabels.types import Report, Stop
 
 DEFAULT = "no such key"  # of a Run, or of a Config that has it no more
 
 
-def folder_of(experiment, config, cohort, results=None):
+def folder_of(experiment: Experiment, config: Any, cohort: Cohort | None, results: Path | str | None = None) -> Path:
     """`<results>/<experiment>/<data>-<profile>`: phantom and real data never share a folder. Without a cohort, of data
     that need no files: those have the config's name for them. Without `results`, below the profile's `results_root`."""
     data = cohort.meta["data"] if cohort else config.data
     return Path(results or results_root(config.profile)) / experiment.NAME / f"{data}-{config.profile}"
 
 
-def default_device():
+def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _device(name):
+def _device(name: torch.device | str | None) -> torch.device:
     """The named device, or the default one. Raises BadInput for one that is not there."""
     try:
         return torch.empty(0, device=name or default_device()).device
@@ -42,7 +47,10 @@ def _device(name):
         raise BadInput("--device", "cpu, cuda, cuda:1, ...", f"{name!r}: {str(error).splitlines()[0]}") from None
 
 
-def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=None, stop=None, after=0):
+def sweep(
+    experiment: Experiment, config: Any, cohort: Cohort, folder: Path, *, only: Callable[[Any], bool] | None = None,
+    device: torch.device | str | None = None, limit: int | None = None, stop: Stop | None = None, after: float = 0,
+) -> dict[str, str]:  # fmt: skip
     """Runs `experiment.grid(config)` on a cohort and writes `folder/runs/<run-id>.json`, one file a run.
 
     only    run -> bool: which runs of the grid to do now
@@ -83,7 +91,10 @@ def sweep(experiment, config, cohort, folder, *, only=None, device=None, limit=N
     return failed
 
 
-def _bar(experiment, config, folder, runs, there, places, after):
+def _bar(
+    experiment: Experiment, config: Any, folder: Path, runs: list[Any], there: dict[Any, dict[str, Any]],
+    places: dict[Any, Path], after: float,
+) -> progress.Bar:  # fmt: skip
     plans = {run.id: progress.plan(experiment, config, run) for run in runs}
     seconds = {run.id: there[run]["seconds"] for run in runs if run in there}
     finished = {path.parent.name for place in {*places.values()} for path in place.glob("*/network.pt")}
@@ -91,7 +102,10 @@ def _bar(experiment, config, folder, runs, there, places, after):
     return progress.Bar(known, len(runs), len(seconds), after)
 
 
-def _one(experiment, config, run, cohort, folder, place, fingerprint, code, device, report, stop):
+def _one(
+    experiment: Experiment, config: Any, run: Any, cohort: Cohort, folder: Path, place: Path, fingerprint: str,
+    code: dict[str, Any], device: torch.device, report: Report, stop: Stop | None,
+) -> None:  # fmt: skip
     """Does one run and stores it. `seconds`: of this sitting, with stage 1 where this run was the first to need it."""
     started, clock = provenance.now(), time.perf_counter()
     if torch.device(device).type == "cuda":
@@ -113,7 +127,9 @@ def _one(experiment, config, run, cohort, folder, place, fingerprint, code, devi
     (folder / "failed" / f"{run.id}.json").unlink(missing_ok=True)
 
 
-def checkpoints(folder, run, identity, fingerprint, code, device):
+def checkpoints(
+    folder: Path, run: Any, identity: dict[str, Any], fingerprint: str, code: dict[str, Any], device: torch.device | str
+) -> Path:
     """Where a run keeps its networks: a folder of its config but for the run's own fields, its data, source tree and
     kind of device. What was begun on the CPU does not go on on a GPU.
 
@@ -124,13 +140,15 @@ def checkpoints(folder, run, identity, fingerprint, code, device):
     return folder / "checkpoints" / hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def network_of(record, folder):
+def network_of(record: dict[str, Any], folder: Path) -> dict[str, torch.Tensor] | None:
     """The weights of a stored run's network, or None on a machine that did not train it (they are not committed)."""
     path = folder / record["network"]
     return torch.load(path, map_location="cpu", weights_only=True)["network"] if path.exists() else None
 
 
-def stored(experiment, config, run, folder, fingerprint=None):
+def stored(
+    experiment: Experiment, config: Any, run: Any, folder: Path, fingerprint: str | None = None
+) -> dict[str, Any] | None:
     """A stored run as a dict, or None. A damaged file is named, moved aside and counts as none. Raises BadInput."""
     path = folder / "runs" / f"{run.id}.json"
     if not path.exists():
@@ -154,19 +172,21 @@ def stored(experiment, config, run, folder, fingerprint=None):
     return record
 
 
-def _default(config, key):
+def _default(config: Any, key: str) -> Any:
     """What a key stands at that an identity leaves out."""
     field = type(config).model_fields.get(key)
     return DEFAULT if field is None or field.is_required() else field.default
 
 
-def records(experiment, config, folder, fingerprint=None):
+def records(
+    experiment: Experiment, config: Any, folder: Path, fingerprint: str | None = None
+) -> dict[Any, dict[str, Any]]:
     """The stored runs of the grid, `{run: record}`. Raises BadInput as `stored` does."""
     found = {run: stored(experiment, config, run, folder, fingerprint) for run in experiment.grid(config)}
     return {run: record for run, record in found.items() if record is not None}
 
 
-def scores(records):
+def scores(records: dict[Any, dict[str, Any]]) -> pd.DataFrame:
     """The scores of stored runs `{run: record}`, tidy and sorted: one value a row, columns the run's fields and VALUE.
 
     A field that a run leaves open (None) is its config's. Empty value: undefined.
@@ -182,7 +202,7 @@ def scores(records):
     return pd.DataFrame(rows, columns=columns).sort_values(columns[:-1], ignore_index=True)
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     """Floats to four digits behind the point, NaN to None: what JSON can hold and a file should."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
@@ -193,7 +213,7 @@ def _rounded(value):
     return value
 
 
-def _peak_memory_mb(device):
+def _peak_memory_mb(device: torch.device | str) -> int:
     if torch.device(device).type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))

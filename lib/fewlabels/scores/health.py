@@ -19,12 +19,17 @@ Not every run must be within: few labels and few steps make weak runs, and to le
 better than it is.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf, nan
+from typing import Any
 
 import pandas as pd
 
 from fewlabels.errors import BadInput
 from fewlabels.scores.statistics import run_scores
+
+Claim = Mapping[str, Any]  # an entry of published.yaml
+Bound = Mapping[str, Any]
 
 NEEDED = {"rows", "metric", "why", "since"}
 KEYS = NEEDED | {"structure", "at", "each", "at least", "at most", "each run", "of"}
@@ -32,7 +37,7 @@ OUT_OF_RANGE = "comparator out of range"
 ROUNDING = 0.00005  # scores.csv has four digits
 
 
-def check(paper, claims, bounds):
+def check(paper: str, claims: Sequence[Claim], bounds: Sequence[Bound]) -> None:
     """Raises BadInput for a claim that does not say what it compares with, or with a row that has no bound."""
     where = f"{paper}/published.yaml"
     for bound in bounds:
@@ -53,7 +58,7 @@ def check(paper, claims, bounds):
                 raise BadInput(f"{where}: {claim['id']}: compares: {row}", "a bound of it in `healthy`", "none")
 
 
-def out_of_range(paper, claim, bounds, scores):
+def out_of_range(paper: str, claim: Claim, bounds: Sequence[Bound], scores: pd.DataFrame) -> str | None:
     """What is wrong with the first row that a claim compares with and that is not within its bounds; else None.
 
     A row that bounds another is as much in question, and comes before it: what lies near a failed row may have failed.
@@ -78,13 +83,13 @@ def out_of_range(paper, claim, bounds, scores):
     return None
 
 
-def _with_what_bounds(rows, bounds):
+def _with_what_bounds(rows: Sequence[str], bounds: Sequence[Bound]) -> list[str]:
     """Rows, before them those whose values their bounds are relative to."""
     of = [bound["of"] for row in rows for bound in bounds if row in bound["rows"] and "of" in bound]
     return [*dict.fromkeys([*(_with_what_bounds(of, bounds) if of else []), *rows])]
 
 
-def _values(row, bound, scores):
+def _values(row: str, bound: Bound, scores: pd.DataFrame) -> Iterator[tuple[float, float, float, str]]:
     """`(value, at least, at most, where in words)` of mean and median at every place where a bound is about a row."""
     for where, runs in _places(row, bound, scores):
         own = 0.0
@@ -96,7 +101,9 @@ def _values(row, bound, scores):
         yield runs.median(), least, most, f"{where}, median"
 
 
-def _single(row, own, bounds, scores):
+def _single(
+    row: str, own: Sequence[Bound], bounds: Sequence[Bound], scores: pd.DataFrame
+) -> Iterator[tuple[float, float, float, str]]:
     """As `_values`, of the lowest run where its own bounds are: by these, or by what they are relative to."""
     for bound in own:
         here = _at(scores, bound.get("at", {}))
@@ -108,7 +115,7 @@ def _single(row, own, bounds, scores):
                 yield runs.min(), bound.get("each run", bound.get("at least", -inf) / 2), inf, f"{where}, one run"
 
 
-def _places(row, bound, scores):
+def _places(row: str, bound: Bound, scores: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """`(where in words, one number a run)` at every place where a bound is about a row."""
     runs = run_scores(_at(scores, bound.get("at", {})), bound["metric"], bound.get("structure", "all")).dropna()
     runs = runs[runs.index.get_level_values("method") == row]
@@ -119,7 +126,7 @@ def _places(row, bound, scores):
         yield "".join(f", {column} {value}" for column, value in zip(columns, place)), of_place
 
 
-def _at(scores, places):
+def _at(scores: pd.DataFrame, places: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
     for column, values in places.items():
         there = scores[column].astype(str) if column in scores else pd.Series("", scores.index)
         scores = scores[there.isin([*map(str, values)])]  # "128" may be read as a number

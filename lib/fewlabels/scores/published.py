@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.resources import files
 from math import inf
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -12,7 +13,7 @@ from fewlabels.scores import health
 
 
 @cache
-def published(paper):
+def published(paper: str) -> dict[str, Any]:
     """The content of a paper's published.yaml: `values` (table, row, column, mean, sd), `claims` and bounds, `healthy`.
 
     Raises BadInput for one that cannot be read, lacks these, or has a claim or bound that is not whole.
@@ -31,13 +32,13 @@ def published(paper):
     return found
 
 
-def published_values(paper, table):
+def published_values(paper: str, table: str) -> pd.DataFrame:
     """The paper's numbers of one table as a frame: row, column, mean, sd."""
     rows = [value for value in published(paper)["values"] if value["table"] == table]
     return pd.DataFrame(rows, columns=["row", "column", "mean", "sd"]).astype({"mean": float, "sd": float})
 
 
-def margin(paper, claim, of=None):
+def margin(paper: str, claim: str, of: str | None = None) -> tuple[float, float]:
     """`(low, high)` between which a claim says that a difference lies; an end that is left open is infinite.
 
     of  which, where the claim is about several differences with margins of their own
@@ -47,7 +48,7 @@ def margin(paper, claim, of=None):
     return -inf if low is None else low, inf if high is None else high
 
 
-def before(paper, claim, data, profile):
+def before(paper: str, claim: str, data: str, profile: str) -> str:
     """The verdict on a claim under the rules before, in words; empty where it is the same, or of runs that came later.
 
     `before` in published.yaml has what changed, each with `claim`, `data` and `profile` of the results, `verdict`, and

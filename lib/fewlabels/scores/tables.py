@@ -1,16 +1,21 @@
 """Tables in a paper's own layout, the paper's number beside ours."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 
-def summarise(runs, row="method", column="labels"):
+def summarise(runs: pd.Series, row: str = "method", column: str = "labels") -> pd.DataFrame:
     """Mean, sd and n over runs for each (row, column): `runs` is a series indexed by names that include both."""
     grouped = runs.groupby([row, column])
     table = pd.DataFrame({"mean": grouped.mean(), "sd": grouped.std(), "n": grouped.size()}).reset_index()
     return table.rename(columns={row: "row", column: "column"})
 
 
-def beside_paper(ours, published, rows, columns):
+def beside_paper(
+    ours: pd.DataFrame, published: pd.DataFrame, rows: Sequence[Any], columns: Sequence[Any]
+) -> pd.DataFrame:
     """One line a cell of the paper's table, in its order: row, column, ours_mean, _sd, _n, paper_mean, _sd."""
     cells = pd.MultiIndex.from_product([rows, columns], names=["row", "column"]).to_frame(index=False)
     ours = ours.rename(columns={"mean": "ours_mean", "sd": "ours_sd", "n": "ours_n"})
@@ -21,14 +26,17 @@ def beside_paper(ours, published, rows, columns):
     return table.astype({"ours_n": "Int64"}).reset_index(drop=True)
 
 
-def markdown(table, row_name, caption, column_format="{}", digits=1, others=(), columns=None):
+def markdown(
+    table: pd.DataFrame, row_name: str, caption: str, column_format: str = "{}", digits: int = 1,
+    others: Sequence[str] = (), columns: Sequence[Any] | None = None,
+) -> str:  # fmt: skip
     """A table of `beside_paper` as Markdown: each cell is ours ± sd (n), the paper's below it.
 
     `others`: rows that the paper quotes from elsewhere, which are not ours to run. `columns`: their order, if they are
     no numbers and the first row lacks one.
     """
 
-    def cell(entry):
+    def cell(entry: Any) -> str:
         lines = []
         if pd.notna(entry.ours_mean):
             lines.append(f"**{_pm(entry.ours_mean, entry.ours_sd, digits)}** (n = {entry.ours_n})")
@@ -49,5 +57,5 @@ def markdown(table, row_name, caption, column_format="{}", digits=1, others=(), 
     return f"{caption}\n\n" + "\n".join(lines) + "\n"
 
 
-def _pm(mean, sd, digits):
+def _pm(mean: float, sd: float, digits: int) -> str:
     return f"{mean:.{digits}f}" if pd.isna(sd) else f"{mean:.{digits}f} ± {sd:.{digits}f}"

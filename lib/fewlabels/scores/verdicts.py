@@ -6,7 +6,10 @@ claim. Rules decide nothing about a run: after a change of a rule the stored sco
 """
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
@@ -33,21 +36,27 @@ class Verdict:
     scale: str = ""
 
 
-def verdict(supported, contradicted):
+Rule = Callable[..., Verdict]  # judges scores.csv
+
+
+def verdict(supported: object, contradicted: object) -> str:
     return "supported" if supported else "contradicted" if contradicted else "inconclusive"
 
 
-def not_run(n, needed):
+def not_run(n: int, needed: int) -> Verdict:
     return Verdict("not run", f"{n} of the {needed} runs or pairs that the claim names", n)
 
 
-def rules_in(*modules):
+def rules_in(*modules: ModuleType) -> dict[str, Rule]:
     """The rules that modules hold, by the claim they judge: the function `bortsova_01` judges the claim bortsova-01."""
     named = {name: rule for module in modules for name, rule in vars(module).items() if RULE.fullmatch(name)}
     return {name.replace("_", "-"): rule for name, rule in named.items()}
 
 
-def judge(claims, rules, scores, *, paper, data, healthy=()):
+def judge(
+    claims: Sequence[dict[str, Any]], rules: Mapping[str, Rule], scores: pd.DataFrame, *, paper: str, data: str,
+    healthy: Sequence[dict[str, Any]] = (),
+) -> pd.DataFrame:  # fmt: skip
     """The verdict on every claim: a frame with COLUMNS, of which what was run fills `scale`, and `before`, later on.
 
     claims   as in published.yaml: each with an id, a statement, what was published and which rows it `compares` with

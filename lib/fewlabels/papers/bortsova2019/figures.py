@@ -1,15 +1,20 @@
 """Figures of Bortsova et al. 2019, beside those of `fewlabels.plots`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from fewlabels.plots import COLOURS, bars, finished
 from fewlabels.scores.statistics import run_scores
+from fewlabels.types import History
 
 
-def against_labels(table, title="", ylabel="mIoU (%)"):
+def against_labels(table: pd.DataFrame, title: str = "", ylabel: str = "mIoU (%)") -> Figure:
     """Ours (filled, ± sd where there are several runs) and the paper's points (open) against the number of labelled
     images. Lines join neighbouring numbers only: what lies between others was not measured.
 
@@ -24,7 +29,7 @@ def against_labels(table, title="", ylabel="mIoU (%)"):
         place = part["column"].map(columns.index) + offset
         ours = part["ours_mean"].notna()
         if ours.any():
-            style = {"color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
+            style: dict[str, Any] = {"color": COLOURS[i], "marker": "o", "capsize": 2, "label": row}
             every = part.set_index("column").reindex(columns)["ours_mean"]  # a hole breaks the line
             axis.plot(np.arange(len(columns)) + offset, every, color=COLOURS[i])
             axis.errorbar(place[ours], part["ours_mean"][ours], yerr=bars(part["ours_sd"][ours]), linestyle="", **style)
@@ -42,7 +47,7 @@ def against_labels(table, title="", ylabel="mIoU (%)"):
     return figure
 
 
-def learning_curves(histories, title=""):
+def learning_curves(histories: Mapping[str, History], title: str = "") -> Figure:
     """Losses (training, means between validations) and validation mIoU against the step, for `{name: history}`.
 
     The Baseline's consistency loss is dashed: it is measured, not trained.
@@ -59,7 +64,7 @@ def learning_curves(histories, title=""):
     return finished(figure, title, len(histories) + 1)
 
 
-def against_amplitude(scores, title=""):
+def against_amplitude(scores: pd.DataFrame, title: str = "") -> Figure:
     """mIoU of test and validation images (mean ± sd over splits), and what of T folds and is left out of C.
 
     `scores` as in scores.csv, of several amplitudes.

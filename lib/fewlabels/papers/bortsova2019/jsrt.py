@@ -27,7 +27,7 @@ from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 from fewlabels.warps import gaussian_field, gaussian_field_rms, jacobian_determinant
 
 __all__ = [
@@ -175,7 +175,7 @@ def transforms(size: int, amplitude: float) -> tuple[float, float]:
     return alpha, sigma
 
 
-def build(config: Config, method: str = "Baseline", device: str = "cpu") -> TransformationConsistency:
+def build(config: Config, method: str = "Baseline", device: Device = "cpu") -> TransformationConsistency:
     """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
     network = UNet(1, len(jsrt.CLASSES), config.width, config.levels).to(device)
     if config.optimiser == "adadelta":
@@ -204,7 +204,7 @@ def unlabelled(split: Split, method: str) -> tuple[str, ...]:
 
 
 def train(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[TransformationConsistency, Split, History]:  # fmt: skip
     """Stage 1 (L_sup; shared by the methods of one split, label count and seed), then stage 2 from its weights.
@@ -249,7 +249,7 @@ def train(
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: its scores per test subject, its losses on the labelled images, its history.

@@ -3,6 +3,8 @@
 Differences `d` of two rows: one for each image and run; counts are of runs, tests over both (`statistics.greater`).
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 from scipy import stats
 
@@ -12,6 +14,7 @@ from fewlabels.scores.paired import least_clear, mean, passes, tested
 from fewlabels.scores.published import margin
 from fewlabels.scores.statistics import (
     DIGITS,
+    Test,
     differences,
     greater,
     inside,
@@ -26,41 +29,41 @@ from fewlabels.scores.verdicts import Verdict, not_run, verdict
 ALL = (5, 10, 25, 50, 100)
 
 
-def _fewest(d, labels):
+def _fewest(d: pd.Series, labels: Sequence[int]) -> int:
     """How many differences there are at that of the label counts which has fewest."""
-    return int(over_runs(d).groupby("labels").size().reindex(labels, fill_value=0).min())
+    return int(over_runs(d).groupby("labels").size().reindex([*labels], fill_value=0).min())
 
 
-def _at(d, labels):
+def _at(d: pd.Series, labels: Sequence[int] | int) -> pd.Series:
     return d[d.index.get_level_values("labels") == labels]
 
 
-def _wins(d):
+def _wins(d: pd.Series) -> pd.Series:
     """Is the first of two rows better? Of each run."""
     return over_runs(d) > 0
 
 
-def _modest(d, labels, claim):
+def _modest(d: pd.Series, labels: Sequence[int], claim: str) -> Test:
     """Name and p of that label count at which the mean is least surely within the claim's margin (TOST)."""
     return least_clear(inside(_at(d, n), *margin(PAPER, claim)) for n in labels)
 
 
-def _by_labels(d):
+def _by_labels(d: pd.Series) -> str:
     return ", ".join(f"{labels}: {gain:+.1f}" for labels, gain in means(d).items())
 
 
-def _bounded(d):
+def _bounded(d: pd.Series) -> str:
     """Gains by label count with the 90 % intervals over runs that a margin is about."""
     found = {n: interval(_at(d, n)) for n in means(d).index}
     return ", ".join(f"{n}: {means(d)[n]:+.1f} ({low:+.1f} to {high:+.1f})" for n, (low, high) in found.items())
 
 
-def _runs(scores, metric="miou"):
+def _runs(scores: pd.DataFrame, metric: str = "miou") -> pd.Series:
     """One number a run of Table 1."""
     return run_scores(protocol(scores, "all"), metric)
 
 
-def _miou(scores, alias_100=False):
+def _miou(scores: pd.DataFrame, alias_100: bool = False) -> pd.Series:
     """mIoU an image and run. With every label SemiTC is SupTC (Table 1's caption): under both names if wanted."""
     runs = run_scores(protocol(scores, "all"), subjects=True)
     if not alias_100 or runs.empty:
@@ -69,7 +72,7 @@ def _miou(scores, alias_100=False):
     return pd.concat([runs, same.rename(index={"SupTC": "SemiTC"}, level="method")])
 
 
-def bortsova_01(scores):
+def bortsova_01(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SupTC", "Baseline", ALL)
     n, wins = len(_wins(d)), int(_wins(d).sum())
     if n < 15:
@@ -83,7 +86,7 @@ def bortsova_01(scores):
     return Verdict(judged, ours, n, test, p)
 
 
-def bortsova_02(scores):
+def bortsova_02(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SupTC", "Baseline", ALL)
     if _fewest(d, ALL) < 3:
         return not_run(len(_wins(d)), 15)
@@ -93,7 +96,7 @@ def bortsova_02(scores):
     return Verdict(found, f"gain at {_bounded(d)}", len(_wins(d)), f"{test}, largest p", p)
 
 
-def bortsova_03(scores):
+def bortsova_03(scores: pd.DataFrame) -> Verdict:
     sup = differences(_runs(scores, "loss_sup"), "SupTC", "Baseline")
     cons = differences(_runs(scores, "loss_cons"), "SupTC", "Baseline")
     n = len(sup)
@@ -106,7 +109,7 @@ def bortsova_03(scores):
     return Verdict(verdict(supported, (sup < -0.005).mean() >= 0.8), ours, n, "count")
 
 
-def bortsova_04(scores):
+def bortsova_04(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
     n, wins = len(_wins(d)), int(_wins(d).sum())
     if _fewest(d, (5, 10)) < 5:
@@ -114,7 +117,7 @@ def bortsova_04(scores):
     return Verdict(verdict(wins == n, wins / n <= 0.7), f"better in {wins} of {n}", n, "count")
 
 
-def bortsova_05(scores):
+def bortsova_05(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", "SupTC", (5, 10))
     if _fewest(d, (5, 10)) < 3:
         return not_run(len(_wins(d)), 6)
@@ -125,7 +128,7 @@ def bortsova_05(scores):
     return Verdict(found, f"gain at {_by_labels(d)}", len(_wins(d)), f"{name}, larger p", p)
 
 
-def bortsova_06(scores):
+def bortsova_06(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", "SupTC", (25, 50))
     shares = _wins(d).groupby("labels").mean().reindex((25, 50))
     if _fewest(d, (25, 50)) < 5:
@@ -137,14 +140,15 @@ def bortsova_06(scores):
     return Verdict(found, ours, len(_wins(d)), f"count; {test}, larger p", p)
 
 
-def _correlation(d):
+def _correlation(d: pd.Series) -> tuple[float, float]:
     """Spearman's, of gains with label counts, and its p."""
     if d.nunique() == 1:  # SciPy has none
         return 0.0, 1.0
-    return map(float, stats.spearmanr(d.index.get_level_values("labels"), d))
+    rho, p = stats.spearmanr(d.index.get_level_values("labels"), d)
+    return float(rho), float(p)
 
 
-def bortsova_07(scores):
+def bortsova_07(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", "SupTC", ALL[:4])
     if _fewest(d, ALL[:4]) < 3:
         return not_run(len(_wins(d)), 12)
@@ -157,7 +161,7 @@ def bortsova_07(scores):
     return Verdict(found, ours, len(_wins(d)), "Spearman, over runs and over images, larger p", p)
 
 
-def bortsova_08(scores):
+def bortsova_08(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores, alias_100=True), "SemiTC+", "SemiTC", ALL)
     n, wins = len(_wins(d)), int(_wins(d).sum())
     if n < 15:
@@ -169,7 +173,7 @@ def bortsova_08(scores):
     return Verdict(verdict(supported, wins / n <= 0.5), ours, n, f"count; {test}", p)
 
 
-def bortsova_09(scores):
+def bortsova_09(scores: pd.DataFrame) -> Verdict:
     runs = _miou(scores)
     d = {m: differences(runs, m, "SupTC", (5, 10, 25)) for m in ("SemiTC", "SemiTC+")}
     consistency = differences(runs, "SupTC", "Baseline", (5, 10, 25))
@@ -186,7 +190,7 @@ def bortsova_09(scores):
     return Verdict(verdict(supported, contradicted), ours, len(_wins(consistency)), "means")
 
 
-def bortsova_18(scores):
+def bortsova_18(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", STOP_GRADIENT, (5, 10))
     if _fewest(d, (5, 10)) < 5:
         return not_run(len(_wins(d)), 10)
@@ -194,7 +198,7 @@ def bortsova_18(scores):
     return Verdict(verdict(passes(d), passes(-d)), ours, len(_wins(d)), *greater(d))
 
 
-def bortsova_19(scores):
+def bortsova_19(scores: pd.DataFrame) -> Verdict:
     d = differences(_miou(scores), "SemiTC", "Baseline", ALL[:4])
     if len(_wins(d)) < 15 or 5 not in d.index.get_level_values("labels"):
         return not_run(len(_wins(d)), 15)
@@ -202,7 +206,7 @@ def bortsova_19(scores):
     return Verdict(verdict(supported, passes(-d)), f"gain at {_by_labels(d)}", len(_wins(d)), *greater(d))
 
 
-def bortsova_20(scores):
+def bortsova_20(scores: pd.DataFrame) -> Verdict:
     runs = _runs(scores)
     cells = table_1_cells(runs) if len(runs) else pd.DataFrame(columns=["ours_mean", "paper_mean", "paper_sd"])
     cells = cells.dropna(subset=["ours_mean", "paper_mean"])

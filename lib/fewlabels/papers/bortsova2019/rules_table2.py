@@ -5,6 +5,9 @@ mIoU is that of Table 1. Lungs are scored as in SCR and the literature, with wha
 (`iou_overlap`); exclusive lungs stand in the table beside.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from fewlabels.papers.bortsova2019.tables import PAPER, STRUCTURES, of_structures
@@ -17,7 +20,7 @@ SPLITS = 5  # what the paper averages over
 LITERATURE = {"Dai": "Dai et al. (209)", "Novikov": "Novikov et al. (165)", "Frid-Adar": "Frid-Adar et al. (124/123)"}
 
 
-def protocol(scores, validation):
+def protocol(scores: pd.DataFrame, validation: str) -> pd.DataFrame:
     """The rows of one of the paper's tables: validation "all" (1) or "matched" (2), and one amplitude.
 
     A comparison of amplitudes is no protocol of the paper's: it has none.
@@ -26,14 +29,16 @@ def protocol(scores, validation):
     return scores[(scores["validation"] == validation) & (not several)]
 
 
-def _images(scores, metric, post=True):
+def _images(scores: pd.DataFrame, metric: str, post: bool = True) -> pd.DataFrame:
     """One value a test image of Table 2: columns method, labels, split, seed, subject, structure, value, ..."""
     kinds = {"Lungs": metric + "_overlap", "Heart": metric, "Clavicles": metric}
     parts = {name: of_structures(protocol(scores, "matched"), kind + "_post" * post) for name, kind in kinds.items()}
     return pd.concat([part[part["structure"] == name] for name, part in parts.items()])
 
 
-def _of_row(scores, method, labels, metric="iou", post=True):
+def _of_row(
+    scores: pd.DataFrame, method: str, labels: int, metric: str = "iou", post: bool = True
+) -> tuple[dict[str, pd.Series], int]:
     """`{structure: one value for each split and test image}`; and the number of splits."""
     images = _images(scores, metric, post)
     ours = images[(images["method"] == method) & (images["labels"] == labels)]
@@ -42,30 +47,32 @@ def _of_row(scores, method, labels, metric="iou", post=True):
     return found, min(len(over_runs(of)) for of in found.values())
 
 
-def _table_2(scores, method, labels, metric="iou", post=True):
+def _table_2(
+    scores: pd.DataFrame, method: str, labels: int, metric: str = "iou", post: bool = True
+) -> tuple[pd.Series, int]:
     """Mean of each structure over images, then over splits: a series; and the number of splits."""
     images, n = _of_row(scores, method, labels, metric, post)
     return pd.Series({structure: mean(of) for structure, of in images.items() if len(of)}), n
 
 
-def _missing(row, iou):
+def _missing(row: str, iou: Any) -> dict[str, Any]:
     """How much of the IoU of a published row is missing in ours, by structure: in each image or in the mean."""
     values = published_values(PAPER, "Table 2 IoU")
-    published = values[values["row"] == LITERATURE.get(row, row)].set_index("column")["mean"]
+    published: Any = values[values["row"] == LITERATURE.get(row, row)].set_index("column")["mean"]
     return {s: (value - iou[s]).round(DIGITS) for s, value in published.items() if pd.notna(value) and s in iou}
 
 
-def _numbers(values, digits=1):
+def _numbers(values: Mapping[str, float] | pd.Series, digits: int = 1) -> str:
     return ", ".join(f"{name} {round(value, digits) + 0.0:.{digits}f}" for name, value in values.items())  # no -0.0
 
 
-def _bounded(gaps):
+def _bounded(gaps: Mapping[str, pd.Series]) -> str:
     """Mean gaps with the 90 % intervals over splits that margins are about."""
     found = {what: (mean(gap), *interval(gap)) for what, gap in gaps.items()}
     return ", ".join(f"{what} {of:.1f} ({low:.1f} to {high:.1f})" for what, (of, low, high) in found.items())
 
 
-def bortsova_10(scores):
+def bortsova_10(scores: pd.DataFrame) -> Verdict:
     scores = protocol(scores, "matched")
     images = run_scores(scores[(scores["method"] == "SemiTC") & (scores["labels"] == 10)], subjects=True)
     if (n := len(over_runs(images))) < SPLITS:
@@ -79,7 +86,7 @@ def bortsova_10(scores):
     return Verdict(found, said, n, "means")
 
 
-def bortsova_11(scores):
+def bortsova_11(scores: pd.DataFrame) -> Verdict:
     iou, n = _table_2(scores, "SemiTC+", 10)
     if n < SPLITS:
         return not_run(n, SPLITS)
@@ -88,7 +95,7 @@ def bortsova_11(scores):
     return Verdict(verdict(iou >= 93.6 and macd <= 1.64, iou < 92.8), ours, n, "means")
 
 
-def bortsova_12(scores):
+def bortsova_12(scores: pd.DataFrame) -> Verdict:
     images, n = _of_row(scores, "SemiTC+", 10)
     if n < SPLITS:
         return not_run(n, SPLITS)
@@ -98,7 +105,7 @@ def bortsova_12(scores):
     return Verdict(judged, f"IoU missing: {_bounded(gaps)}", n, *test)
 
 
-def bortsova_13(scores):
+def bortsova_13(scores: pd.DataFrame) -> Verdict:
     better, worse, gains, counts = {}, {}, [], []  # in how many splits, by Wilcoxon over the test images
     for metric, name, sign in (("iou", "IoU", 1), ("macd_mm", "MACD", -1)):
         images = _images(scores, metric)
@@ -123,7 +130,7 @@ def bortsova_13(scores):
     return Verdict(found, ours, n, "Wilcoxon signed-rank, one-sided, over images of each split; over splits")
 
 
-def bortsova_14(scores):
+def bortsova_14(scores: pd.DataFrame) -> Verdict:
     ahead, ours, fewest = [], [], SPLITS
     for method in ("Baseline", "SemiTC+"):
         for post in (True, False):
@@ -139,7 +146,7 @@ def bortsova_14(scores):
     return Verdict(verdict(all(held), some_pass(-d for d in ahead)), ours, fewest, "means")
 
 
-def bortsova_15(scores):
+def bortsova_15(scores: pd.DataFrame) -> Verdict:
     gaps = {}
     for method in ("Baseline", "SemiTC+"):
         images, n = _of_row(scores, method, 100)
@@ -152,7 +159,7 @@ def bortsova_15(scores):
     return Verdict(judged, ours, n, *test)
 
 
-def bortsova_16(scores):
+def bortsova_16(scores: pd.DataFrame) -> Verdict:
     iou, n = _table_2(scores, "SemiTC+", 100)
     if n < SPLITS:
         return not_run(n, SPLITS)
@@ -162,7 +169,7 @@ def bortsova_16(scores):
     return Verdict(verdict(supported, both > 2), f"IoU missing to Human: {_numbers(gap)}", n, "means")
 
 
-def bortsova_17(scores):
+def bortsova_17(scores: pd.DataFrame) -> Verdict:
     iou, n = _table_2(scores, "SemiTC+", 10)
     if n < SPLITS:
         return not_run(n, SPLITS)

@@ -1,5 +1,8 @@
 """How segmentations of JSRT are scored, and the tables of Bortsova et al. 2019 that the scores make."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from fewlabels.scores.published import published_values
@@ -17,10 +20,13 @@ STRUCTURES = {
 }
 LABELLED = {10: "20", 100: "124/123"}  # labelled training images -> with the validation images, as in Table 2
 UNLABELLED = {10: ", 237 unlabelled", 100: ", 147 unlabelled"}  # of SemiTC+
+if TYPE_CHECKING:
+    from fewlabels.papers.bortsova2019.jsrt import Config
+
 RAW, WITHOUT_OVERLAP = " without post-processing", "Lungs, exclusive"
 
 
-def tables(config, scores):
+def tables(config: "Config", scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{name: (frame, caption -> Markdown)}`: table1 and table2 of the paper, or, of several amplitudes, `amplitude`.
 
     The frames are in the form of `tables.beside_paper`.
@@ -35,20 +41,20 @@ def tables(config, scores):
     return made
 
 
-def _table_1(scores):
+def _table_1(scores: pd.DataFrame) -> tuple[pd.DataFrame, Callable[[str], str]]:
     """mIoU over five structures, mean ± sd over splits."""
     table = table_1_cells(run_scores(scores))
     title = "Table 1 of Bortsova et al. 2019: mIoU (%) over five structures, exclusive labels. "
     return table, lambda caption: markdown(table, "Method", title + caption, "{} labels")
 
 
-def table_1_cells(runs):
+def table_1_cells(runs: pd.Series) -> pd.DataFrame:
     """Table 1 from one mIoU a run, beside the paper's."""
     columns = sorted({5, 10, 25, 50, 100} | set(runs.index.get_level_values("labels")))
     return beside_paper(summarise(runs), published_values(PAPER, "Table 1"), METHODS, columns)
 
 
-def of_structures(scores, metric):
+def of_structures(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One value a subject and structure of Table 2 (of two sides the mean), with the axes of `scores` as columns."""
     names = {side: name for name, sides in STRUCTURES.items() for side in sides}
     chosen = scores[(scores["metric"] == metric) & scores["structure"].isin(names)]
@@ -56,7 +62,7 @@ def of_structures(scores, metric):
     return chosen.groupby([*by, chosen["structure"].map(names)])["value"].mean().reset_index()
 
 
-def _table_2(scores):
+def _table_2(scores: pd.DataFrame) -> tuple[pd.DataFrame, Callable[[str], str]]:
     """Per structure, mean ± sd over test images, both averaged over splits; post-processed, and not."""
     frames, texts = [], []
     for name, unit in (("IoU", "%"), ("MACD", "mm")):
@@ -84,7 +90,7 @@ def _table_2(scores):
     return pd.concat(frames, ignore_index=True), lambda caption: "\n".join([title + caption + "\n", *texts])
 
 
-def _beside_weak_supervision(scores):
+def _beside_weak_supervision(scores: pd.DataFrame) -> pd.DataFrame:
     """mIoU with as many validation images as labelled ones, beside what the text quotes of MS-Net."""
     published = published_values(PAPER, "Text, Section 4")
     published = published[published["column"] == "mIoU %"].replace(
@@ -97,7 +103,7 @@ def _beside_weak_supervision(scores):
     return beside_paper(ours, published, rows, ["mIoU %"])
 
 
-def _table_2_cells(scores, metric, suffix, note):
+def _table_2_cells(scores: pd.DataFrame, metric: str, suffix: str, note: str) -> pd.DataFrame:
     """Our cells of Table 2 for one metric and kind of prediction: row, column, mean, sd, n (splits)."""
     exclusive, overlap = of_structures(scores, metric + suffix), of_structures(scores, f"{metric}_overlap{suffix}")
     images = pd.concat([overlap, exclusive.replace({"structure": {"Lungs": WITHOUT_OVERLAP}})])
@@ -109,7 +115,7 @@ def _table_2_cells(scores, metric, suffix, note):
     return cells.rename(columns={"structure": "column"})[["row", "column", "mean", "sd", "n"]]
 
 
-def _row(method, labels):
+def _row(method: str, labels: int) -> str:
     """A row's name as the published table has it."""
     name = "Supervised baseline" if method == "Baseline" else method
     unlabelled = UNLABELLED.get(labels, "") if method == "SemiTC+" else ""
@@ -117,14 +123,15 @@ def _row(method, labels):
     return f"{name} ({labelled}{' labelled' if unlabelled else ''}{unlabelled})"
 
 
-def _amplitude(scores):
+def _amplitude(scores: pd.DataFrame) -> tuple[pd.DataFrame, Callable[[str], str]]:
     """mIoU of the test images and of the validation images that choose, and T's folds, against its amplitude."""
     rows = {"miou": "test mIoU (%)", "validation_miou": "validation mIoU (%)"}
     shares = {"excluded": "left out of C (%)", "folding": "fields that fold (%)"}
     cells = []
     for metric, name in (rows | shares).items():
         runs = run_scores(scores, metric) * (100 if metric in shares else 1)
-        cells.append(summarise(runs, column="amplitude").assign(row=lambda t, name=name: t["row"] + ", " + name))
+        summary = summarise(runs, column="amplitude")
+        cells.append(summary.assign(row=summary["row"] + ", " + name))
     ours = pd.concat(cells, ignore_index=True)
     nothing = ours.iloc[:0].drop(columns="n")  # the paper has no such table
     table = beside_paper(ours, nothing, sorted(ours["row"].unique()), sorted(ours["column"].unique()))

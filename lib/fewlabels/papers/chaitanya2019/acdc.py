@@ -28,7 +28,7 @@ from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -149,7 +149,7 @@ def load(config: Config, root: str | None = None) -> Cohort:
 
 
 def train(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[Method, dict[str, nn.Module], History]:  # fmt: skip
     """The generators that a row needs, then S from fresh weights; returns S's method, the generators, the history.
@@ -203,7 +203,7 @@ def patients(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.split("/")[0] for name in ids))
 
 
-def dice(method: Method, cohort: Cohort, patients: Sequence[str], device: str) -> list[list[float]]:
+def dice(method: Method, cohort: Cohort, patients: Sequence[str], device: Device) -> list[list[float]]:
     """Per-volume Dice on the native grid, one list of RV, Myo, LV for each patient (Section 4, "Evaluation")."""
     scores = []
     for patient in patients:
@@ -215,7 +215,7 @@ def dice(method: Method, cohort: Cohort, patients: Sequence[str], device: str) -
 
 
 def measures(
-    config: Config, run: Run, cohort: Cohort, generators: dict[str, nn.Module], device: str
+    config: Config, run: Run, cohort: Cohort, generators: dict[str, nn.Module], device: Device
 ) -> dict[str, float]:
     """What a row's generators make of the labelled images, and how well its images are told from real ones."""
     split, seed = acdc.splits(cohort.ids, run.labels, run.split), seed_of(run.seed, run.split, run.labels, "measures")
@@ -233,7 +233,7 @@ def measures(
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice per test patient and structure, what its generators make, its history.

@@ -1,11 +1,15 @@
 """Figures of Chaitanya et al. 2019, beside those of `fewlabels.plots`."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
 
 from fewlabels.plots import COLOURS, bars, finished
 
 
-def by_volumes(table, structures, title=""):
+def by_volumes(table: pd.DataFrame, structures: Sequence[str], title: str = "") -> Figure:
     """One panel a structure: each row's Dice with 1 and with 3 labelled volumes (filled, ± sd), the paper's open.
 
     `table` as `tables.beside_paper` gives it, columns named "structure, volumes".

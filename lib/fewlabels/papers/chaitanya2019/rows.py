@@ -21,7 +21,7 @@ from fewlabels.models.discriminators import Discriminator
 from fewlabels.models.generators import Generator, Z
 from fewlabels.models.unet import BilinearUNet
 from fewlabels.papers.chaitanya2019.realism import realism_auc
-from fewlabels.types import DrawFields, TaskLoss
+from fewlabels.types import Device, DrawFields, TaskLoss
 from fewlabels.warps import jacobian_determinant, transform_labels
 
 if TYPE_CHECKING:  # it imports this module
@@ -54,15 +54,15 @@ def task_loss(config: "Config", background: float) -> TaskLoss:
     return partial(weighted_cross_entropy, weights=[background, *[WEIGHTS["structure"]] * (len(CLASSES) - 1)])
 
 
-def segmenter(config: "Config", device: str) -> BilinearUNet:
+def segmenter(config: "Config", device: Device) -> BilinearUNet:
     return BilinearUNet(1, len(CLASSES), config.width, config.norm_momentum).to(device)
 
 
-def discriminator(config: "Config", device: str) -> Discriminator:
+def discriminator(config: "Config", device: Device) -> Discriminator:
     return Discriminator((config.size,) * 2, 1, config.width, config.norm_momentum).to(device)
 
 
-def affine(config: "Config", device: str) -> DrawFields:
+def affine(config: "Config", device: Device) -> DrawFields:
     return lambda n: augment.random_affine(n, (config.size,) * 2, device)
 
 
@@ -71,7 +71,7 @@ def unit(config: "Config") -> float:
     return config.size / (config.field or GRID)
 
 
-def task_driven(config: "Config", name: str, variant: str, device: str) -> TaskDriven:
+def task_driven(config: "Config", name: str, variant: str, device: Device) -> TaskDriven:
     """The training of the generator `name`, "GD" or "GI", from fresh weights. Uses torch's global RNG."""
     settings: dict[str, Any] = {"lam_adv": config.lambda_adv, "lam_big": config.lambda_big, **VARIANTS[variant]}
     S, D = segmenter(config, device), discriminator(config, device)
@@ -82,7 +82,7 @@ def task_driven(config: "Config", name: str, variant: str, device: str) -> TaskD
     )  # fmt: skip
 
 
-def augmentation(config: "Config", method: str, generators: dict[str, nn.Module], device: str) -> Augmentation:
+def augmentation(config: "Config", method: str, generators: dict[str, nn.Module], device: Device) -> Augmentation:
     """What a row does to a batch; `generators` {"GD": G_V, "GI": G_I} are in inference mode."""
     names, _ = parts(method)
     if names == ["none"]:
@@ -100,7 +100,7 @@ def augmentation(config: "Config", method: str, generators: dict[str, nn.Module]
 
 
 def segmentation(
-    config: "Config", method: str, generators: dict[str, nn.Module], device: str
+    config: "Config", method: str, generators: dict[str, nn.Module], device: Device
 ) -> AugmentedTraining | AdversarialSegmentation:
     """The training of S in a row, from fresh weights. Uses torch's global RNG; S comes first, so that all are alike."""
     S, L_S = segmenter(config, device), task_loss(config, config.background_weight)
@@ -119,7 +119,9 @@ def one_hot(labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def of_generators(config: "Config", generators: dict[str, nn.Module], images: Tensor, device: str) -> dict[str, float]:
+def of_generators(
+    config: "Config", generators: dict[str, nn.Module], images: Tensor, device: Device
+) -> dict[str, float]:
     """What generators make of images: mean |v| in the paper's pixels, the share of fields that fold, mean |Delta I|."""
     found, x = {}, images[torch.randint(len(images), (JUDGED,), device=device)]
     for name, G in generators.items():
@@ -133,7 +135,7 @@ def of_generators(config: "Config", generators: dict[str, nn.Module], images: Te
 
 def realism(
     config: "Config", method: str, generators: dict[str, nn.Module], images: Tensor, labels: Tensor, real: Tensor,
-    unseen: Tensor, device: str,
+    unseen: Tensor, device: Device,
 ) -> float:  # fmt: skip
     """How well a fresh discriminator tells what a row generates of the images from real ones, an AUC.
 

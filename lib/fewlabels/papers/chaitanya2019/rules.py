@@ -1,6 +1,8 @@
 """The claims of Chaitanya et al. 2019 as rules on scores.csv; in words, with sources: published.yaml."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from fewlabels.papers.chaitanya2019.comparisons import (
     LEAST,
     RUN,
     VOLUMES,
+    Found,
     above,
     at,
     beside,
@@ -38,7 +41,10 @@ IMAGES = ("A+GD", "A+GI", "A+GD+GI", "A+RD", "A+RI", "A+Mixup")  # whose realism
 GENERATED = {"A+GD": "mean_abs_v", "A+GI": "mean_abs_i"}  # and how much their generators change
 
 
-def _ordered(scores, comparisons, tested=(), volumes=VOLUMES, either=False, said=said_of):
+def _ordered(
+    scores: pd.DataFrame, comparisons: Sequence[tuple[str, str]], tested: Sequence[tuple[str, str]] = (),
+    volumes: Sequence[int] = VOLUMES, either: bool = False, said: Callable[[Found], str] = said_of,
+) -> Verdict:  # fmt: skip
     """Supported: means > 0, the `tested` significant at (either of) `volumes`; contradicted: any significantly < 0."""
     found, lacking = pairs(scores, comparisons)
     if lacking:
@@ -53,24 +59,26 @@ def _ordered(scores, comparisons, tested=(), volumes=VOLUMES, either=False, said
     return Verdict(verdict(supported, contradicted), said(found), least_n(found), test, p)
 
 
-def _beats_random(scores, learned, random):
+def _beats_random(scores: pd.DataFrame, learned: str, random: str) -> Verdict:
     """Claims 05 and 06, with and without the task gradient: the first verdict, which says the second."""
     rows = (learned, f"{learned} (no task gradient)")
     found, released = (_ordered(scores, [(row, random)], [(row, random)], (1,)) for row in rows)
     return replace(found, ours=f"{found.ours}; without task gradient {released.verdict}: {released.ours}")
 
 
-def chaitanya_01(scores):
+def chaitanya_01(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [(row, "none") for row in ROWS], [("A", "none")], said=_lowest)
 
 
-def _lowest(found):
+def _lowest(found: Found) -> str:
     means = {n: {row: mean_of(found[row, "none", n]) for row in ROWS} for n in VOLUMES}
-    least = ", ".join(f"{min(of, key=of.get)} {signed(min(of.values()))} at {n}" for n, of in means.items())
+    least = ", ".join(
+        f"{min(of, key=lambda row: of[row])} {signed(min(of.values()))} at {n}" for n, of in means.items()
+    )
     return f"{said_of({place: d for place, d in found.items() if place[0] == 'A'})}; least above none: {least}"
 
 
-def chaitanya_02(scores):
+def chaitanya_02(scores: pd.DataFrame) -> Verdict:
     found, lacking = pairs(scores, [("A", "none")], (1,))
     if lacking:
         return lacking
@@ -79,41 +87,41 @@ def chaitanya_02(scores):
     return Verdict(verdict(above(d) and mean_of(d) >= 0.05, mean_of(d) <= 0), ours, least_n(found), *significance(d))
 
 
-def chaitanya_03(scores):
+def chaitanya_03(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [("A+RD", "A")], [("A+RD", "A")], either=True)
 
 
-def chaitanya_04(scores):
+def chaitanya_04(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [("A+RI", "A")], [("A+RI", "A")], either=True)
 
 
-def chaitanya_05(scores):
+def chaitanya_05(scores: pd.DataFrame) -> Verdict:
     return _beats_random(scores, "A+GD", "A+RD")
 
 
-def chaitanya_06(scores):
+def chaitanya_06(scores: pd.DataFrame) -> Verdict:
     return _beats_random(scores, "A+GI", "A+RI")
 
 
-def chaitanya_07(scores):
+def chaitanya_07(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [("A+GD (no regulariser)", "A+RD"), ("A+GI (no regulariser)", "A+RI")])
 
 
-def chaitanya_08(scores):
+def chaitanya_08(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [(learned, f"{learned} (no regulariser)") for learned in GENERATED])
 
 
-def chaitanya_09(scores):
+def chaitanya_09(scores: pd.DataFrame) -> Verdict:
     comparisons = [("A+GD+GI", alone) for alone in GENERATED]
     return _ordered(scores, comparisons, comparisons, (1,))
 
 
-def chaitanya_10(scores):
+def chaitanya_10(scores: pd.DataFrame) -> Verdict:
     comparisons = [("A+Mixup", than) for than in ("A", "A+RD", "A+RI")]
     return _ordered(scores, comparisons, comparisons[:1])
 
 
-def chaitanya_11(scores):
+def chaitanya_11(scores: pd.DataFrame) -> Verdict:
     found, lacking = pairs(scores, [("A+GD+GI", "A+Mixup")], (1,))
     if lacking:
         return lacking
@@ -126,7 +134,7 @@ def chaitanya_11(scores):
     return Verdict(judged, ours, least_n(found), *least_clear([test, significance(d)]))
 
 
-def chaitanya_12(scores):
+def chaitanya_12(scores: pd.DataFrame) -> Verdict:
     both, alone = ("A+GD+GI+Mixup", "A+GD+GI"), ("A+GD+GI+Mixup", "A+Mixup")
     found, lacking = pairs(scores, [both, alone])
     if lacking:
@@ -141,18 +149,18 @@ def chaitanya_12(scores):
     return Verdict(judged, ours, least_n(found), f"{within[0][0]}, Holm", min(p))
 
 
-def _within(d, claim):
+def _within(d: pd.DataFrame, claim: str) -> tuple[str, Any, str]:
     """Name and p of the test that the mean over structures is within a claim's margin; its interval in words."""
     d = of_sets(d.mean(axis=1)).round(DIGITS)
     low, high = interval(d)
     return *inside(d, *margin("chaitanya2019", claim)), f"{signed(low)} to {signed(high)}"
 
 
-def chaitanya_13(scores):
+def chaitanya_13(scores: pd.DataFrame) -> Verdict:
     return _ordered(scores, [("Adv Tr SSL", "none")], [("Adv Tr SSL", "none")])
 
 
-def chaitanya_14(scores):
+def chaitanya_14(scores: pd.DataFrame) -> Verdict:
     found, lacking = pairs(scores, [("Adv Tr SSL", "A")])
     if lacking:
         return lacking
@@ -165,12 +173,12 @@ def chaitanya_14(scores):
     return Verdict(verdict(p < 0.05, contradicted), ours, least_n(found), test, p)
 
 
-def chaitanya_15(scores):
+def chaitanya_15(scores: pd.DataFrame) -> Verdict:
     dice = dice_of(scores).mean(axis=1).unstack("method").reindex(columns=["A+GD+GI", *OTHERS]).dropna()
     gap = dice["A+GD+GI"] - dice[[*OTHERS]].mean(axis=1)
     of_size = {n: at(gap, n).groupby("subject").mean() for n in VOLUMES}
     d = (of_size[1] - of_size[3]).dropna().round(DIGITS)
-    rows = " and ".join(dice)
+    rows = " and ".join(map(str, dice))
     lacking = too_few({f"{rows} at {n}": at(gap, n) for n in VOLUMES} | {f"{rows} at both": d})
     if lacking:
         return lacking
@@ -189,8 +197,8 @@ def chaitanya_15(scores):
     return Verdict(judged, ours, len(d), "bootstrap over subjects; t interval over labelled sets")
 
 
-def chaitanya_16(scores):
-    found = {}
+def chaitanya_16(scores: pd.DataFrame) -> Verdict:
+    found: dict[str, Any] = {}
     for generator, metric in GENERATED.items():
         values = metric_of(scores, metric)
         for trained, without in (("", "no L_big"), (" (no task gradient)", "no L_big, no task gradient")):
@@ -214,7 +222,7 @@ def chaitanya_16(scores):
     return Verdict(verdict(shrunk, contradicted), ours, min(map(len, found.values())), "count")
 
 
-def chaitanya_17(scores):
+def chaitanya_17(scores: pd.DataFrame) -> Verdict:
     found, lacking = pairs(scores, [(row, "A") for row in IMAGES])
     values = metric_of(scores, "realism_auc").dropna()
     of_row = {(row, n): at(of_method(values, row), n) for row in (*IMAGES, "A") for n in VOLUMES}
@@ -224,7 +232,9 @@ def chaitanya_17(scores):
     auc = {place: round(of.mean(), DIGITS) for place, of in of_row.items()}
     # a discriminator tells images of few patients from real ones whatever is done to them: A's AUC is the yardstick
     told = {n: [row for row in IMAGES if auc[row, n] > 0.9 and auc[row, n] >= auc["A", n]] for n in VOLUMES}
-    tests = [clearest(found[row, "A", n] for row in told[n]) if told[n] else ("", None, False) for n in VOLUMES]
+    tests: list[tuple[str, Any, bool]] = [
+        clearest(found[row, "A", n] for row in told[n]) if told[n] else ("", None, False) for n in VOLUMES
+    ]
     helps = [some_above(found[row, "A", n] for row in IMAGES) for n in VOLUMES]
     real = [not any(above(found[row, "A", n]) for row in told[n]) for n in VOLUMES]
     judged = verdict(all(clear for *_, clear in tests), any(a and b for a, b in zip(helps, real)))
@@ -233,7 +243,7 @@ def chaitanya_17(scores):
     return Verdict(judged, f"AUC: {aucs}. Dice: {said_of(found)}", least_n(found), tests[0][0], p)
 
 
-def chaitanya_18(scores):
+def chaitanya_18(scores: pd.DataFrame) -> Verdict:
     found, lacking = pairs(scores, [(learned, f"{learned} (no task gradient)") for learned in GENERATED])
     if lacking:
         return lacking
@@ -243,7 +253,7 @@ def chaitanya_18(scores):
     return Verdict(verdict(helps, harms), ours, least_n(found), *least_clear(map(significance, d)))
 
 
-def chaitanya_19(scores):
+def chaitanya_19(scores: pd.DataFrame) -> Verdict:
     runs = at(of_method(dice_of(scores), "A+GD+GI"), 1).groupby(RUN).mean()
     why = "judged on official ACDC at the paper profile only, after 15 runs; without that, column inferred"
     [published] = published_values("chaitanya2019", "Table 1")["mean"]

@@ -1,5 +1,7 @@
 """What the scores of `papers.chaitanya2019.acdc` say, in the layout of Chaitanya et al. 2019, Table 1."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from fewlabels.data.acdc import CLASSES
@@ -21,7 +23,7 @@ COLLAPSED = "at 0"
 STRUCTURES = dict(zip(("RV", "Myo", "LV"), CLASSES[1:], strict=True))
 
 
-def tables(config, scores):
+def tables(config: object, scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{"table1": (frame, caption -> Markdown)}`, the frame in the form of `tables.beside_paper`."""
     frames = []
     for name, structure in STRUCTURES.items():
@@ -44,7 +46,7 @@ def tables(config, scores):
     return {"table1": (table, lambda caption: markdown(table, "Method", title + caption, digits=3, columns=columns))}
 
 
-def collapsed(scores):
+def collapsed(scores: pd.DataFrame) -> pd.Series:
     """How many structures of a run have Dice 0 in every test volume: a series by method, column, split and seed."""
     dice = scores[scores["metric"] == "dice"]
     dice = dice.assign(column=f"{COLLAPSED}, " + dice["labels"].astype(str))

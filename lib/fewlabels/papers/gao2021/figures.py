@@ -1,16 +1,20 @@
 """Figures of Gao et al. 2021, beside those of `fewlabels.plots`."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from fewlabels.plots import COLOURS, finished
+from fewlabels.types import History
 
 
-def challenge(histories, title=""):
+def challenge(histories: Mapping[str, History], title: str = "") -> Figure:
     """T's loss on what each generator makes and on random transformations of the same RMS, and that RMS, against the
     step, for `{method: history}` as `challenge.hardness` makes it: a column a kind, below one another the
     methods that have it."""
-    shown = {}
+    shown: dict[str, list[str]] = {}
     for name, history in histories.items():
         for key in history[0]:
             if key.startswith("rms_"):

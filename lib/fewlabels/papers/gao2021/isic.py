@@ -29,7 +29,7 @@ from fewlabels.papers.gao2021.isic_tables import METHODS, PAPER, tables
 from fewlabels.papers.gao2021.isic_training import FOLDS, Trainer
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -147,7 +147,7 @@ def load(config: Config, root: str | None = None) -> Cohort:
 
 
 def train(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[Trainer, Method, History, dict[str, Any]]:  # fmt: skip
     """T of a row as (trainer, method, history, what else was found): with its generators or policies, if it has any."""
@@ -166,7 +166,7 @@ def train(
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: recall of each class and BMCA of the held-out fold, where its generators act, its history.
@@ -199,7 +199,7 @@ def of_epochs(history: History) -> dict[str, float]:
     return {f"harder_{kind}": sum(of) / len(of) for kind, of in harder.items()}
 
 
-def where(method: RegularisedAdversarial, cohort: Cohort, index: Tensor, device: str) -> dict[str, float]:
+def where(method: RegularisedAdversarial, cohort: Cohort, index: Tensor, device: Device) -> dict[str, float]:
     """For G_D and G_I: how much stronger inside lesions than outside, beside masks of others and a window."""
     torch.manual_seed(0)
     x, masks = cohort.images[index].to(device), cohort.meta["masks"][index].to(device)

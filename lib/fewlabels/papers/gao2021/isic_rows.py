@@ -15,7 +15,7 @@ from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.backbones import classifier
 from fewlabels.models.discriminators import Discriminator
 from fewlabels.papers.gao2021 import rows as gao_rows
-from fewlabels.types import TaskLoss
+from fewlabels.types import Device, TaskLoss
 
 if TYPE_CHECKING:  # it imports this module
     from fewlabels.papers.gao2021.isic import Config
@@ -24,7 +24,7 @@ CLASSES = 7
 WEIGHTED = "no-aug (class weights)"  # a row of ours
 
 
-def target(config: "Config", backbone: str, device: str) -> nn.Sequential:
+def target(config: "Config", backbone: str, device: Device) -> nn.Sequential:
     """T with fresh weights, or those of a file. Uses torch's global RNG, as all here; it comes first in every row."""
     return classifier(backbone, CLASSES, config.weights or None).to(device)
 
@@ -34,32 +34,32 @@ def plain(
     backbone: str,
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     loss: TaskLoss,
-    device: str,
+    device: Device,
 ) -> AugmentedTraining:
     """T alone, on what `augment` (images, labels) -> (images, targets) makes of a batch."""
     T = target(config, backbone, device)
     return AugmentedTraining(T, config.optimiser(T), loss, augment)
 
 
-def adversarial(config: "Config", backbone: str, method: str, loss: TaskLoss, device: str) -> RegularisedAdversarial:
+def adversarial(config: "Config", backbone: str, method: str, loss: TaskLoss, device: Device) -> RegularisedAdversarial:
     T, size = target(config, backbone, device), (config.size,) * 2
     return gao_rows.adversarial(method, T, config.optimiser, size, 3, loss, device, **config.adversarial)
 
 
 def random(
-    config: "Config", backbone: str, rms: Mapping[str, ArrayLike], loss: TaskLoss, device: str
+    config: "Config", backbone: str, rms: Mapping[str, ArrayLike], loss: TaskLoss, device: Device
 ) -> RegularisedAdversarial:
     T = target(config, backbone, device)
     return gao_rows.random(T, config.optimiser, rms, loss)
 
 
-def cgan_generator(config: "Config", backbone: str, kind: str, loss: TaskLoss, device: str) -> TaskDriven:
+def cgan_generator(config: "Config", backbone: str, kind: str, loss: TaskLoss, device: Device) -> TaskDriven:
     size, T = (config.size,) * 2, target(config, backbone, device)
     D = Discriminator(size, 3, config.cgan_width, norm_momentum=0.1)
     return gao_rows.cgan_generator(kind, T, D, size, 3, config.cgan_width, config.learning_rate, loss, device, keep)
 
 
-def cgan(config: "Config", generators: dict[str, nn.Module], device: str) -> Augmentation:
+def cgan(config: "Config", generators: dict[str, nn.Module], device: Device) -> Augmentation:
     return gao_rows.cgan(generators, (config.size,) * 2, device, keep)
 
 

@@ -1,9 +1,17 @@
 """What the scores of `papers.gao2021.isic` say, in the layout of Gao et al. 2021, Figure 3."""
 
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
 from fewlabels.papers.gao2021.isic_rows import WEIGHTED
 from fewlabels.papers.gao2021.rows import ABLATIONS, OURS, RANDOM
 from fewlabels.scores.published import published_values
 from fewlabels.scores.tables import beside_paper, markdown, summarise
+
+if TYPE_CHECKING:
+    from fewlabels.papers.gao2021.isic import Config
 
 PAPER = "gao2021"
 OTHERS = ("no-aug", "RandAug", "Fast AA", "cGAN")
@@ -11,7 +19,7 @@ BESIDE = (WEIGHTED, RANDOM)  # rows that the paper does not have
 METHODS = (*OTHERS, *OURS, *BESIDE, *(f"{model} ({ablation})" for model in OURS for ablation in ABLATIONS))
 
 
-def tables(config, scores):
+def tables(config: "Config", scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{"figure3_left", "figure3_right": (frame, caption -> Markdown)}`, frames as of `tables.beside_paper`."""
     bmca = scores[scores["metric"] == "bmca"]
     title = (
@@ -47,7 +55,7 @@ def tables(config, scores):
     }
 
 
-def of_search(config, rows):
+def of_search(config: "Config", rows: Container[str]) -> str:
     """What a reader must know of the searched policies among a table's rows."""
     points = len(config.rand_augment)
     grid = (

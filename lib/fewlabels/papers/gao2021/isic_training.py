@@ -20,7 +20,7 @@ from fewlabels.methods.augmented_training import AugmentedTraining
 from fewlabels.papers.gao2021 import challenge
 from fewlabels.papers.gao2021 import isic_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
-from fewlabels.types import History, Report, Stop, TaskLoss
+from fewlabels.types import Device, History, Report, Stop, TaskLoss
 
 if TYPE_CHECKING:  # it imports this module
     from fewlabels.papers.gao2021.isic import Config, Run
@@ -42,7 +42,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: "Config", run: "Run", cohort: Cohort, folder: Path, device: str = "cpu",
+        self, config: "Config", run: "Run", cohort: Cohort, folder: Path, device: Device = "cpu",
         report: Report | None = None, stop: Stop | None = None,
     ) -> None:  # fmt: skip
         torch.set_num_threads(config.threads)

@@ -31,7 +31,7 @@ from fewlabels.paths import data_root
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
 from fewlabels.scores.sliding import sliding_window
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -157,7 +157,7 @@ class Patches(Shuffled):
 
 
 def train(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[Method, History]:  # fmt: skip
     """cGAN's generators, where the row has them, then T from fresh weights: its method and history.
@@ -207,7 +207,7 @@ def train(
     return stage(run.id, lambda T: rows.cgan(config, T, generators, device), config.steps)
 
 
-def predict(method: Method, cohort: Cohort, patient: str, config: Config, device: str) -> Tensor:
+def predict(method: Method, cohort: Cohort, patient: str, config: Config, device: Device) -> Tensor:
     """Probabilities of a patient `(classes, Z, Y, X)`: the means of windows half a patch apart."""
     [i] = cohort.index([patient])
     stride = [max(p // 2, 1) for p in config.patch]
@@ -215,13 +215,13 @@ def predict(method: Method, cohort: Cohort, patient: str, config: Config, device
     return sliding_window(lambda x: method.predict(x, len(x)), volume, config.patch, stride)
 
 
-def segment(method: Method, cohort: Cohort, patient: str, config: Config, device: str) -> Tensor:
+def segment(method: Method, cohort: Cohort, patient: str, config: Config, device: Device) -> Tensor:
     """Labels of a patient on the grid of its files, int64."""
     return oar.to_native(predict(method, cohort, patient, config, device), patient, cohort).argmax(0).cpu()
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of each delineated organ of each test patient, their mean, the history.

@@ -19,6 +19,7 @@ from fewlabels.methods.task_driven import TaskDriven
 from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.resunet3d import ResUNet3D
 from fewlabels.papers.gao2021 import rows as gao_rows
+from fewlabels.types import Device
 from fewlabels.warps import warp
 
 if TYPE_CHECKING:  # it imports this module
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # it imports this module
 MARGIN = 1.25  # patches for nnU-Net's augmentation are so much larger, and cropped after it: rotation brings in tissue
 
 
-def target(config: "Config", classes: int, device: str) -> ResUNet3D:
+def target(config: "Config", classes: int, device: Device) -> ResUNet3D:
     """T with fresh weights. Uses torch's global RNG, as all here; it comes first in every row."""
     return ResUNet3D(1, classes, config.width, config.levels).to(device)
 
@@ -90,17 +91,17 @@ def plain(config: "Config", method: str, T: nn.Module, unit: tuple[float, float]
     return AugmentedTraining(T, config.optimiser(T), loss, augment)
 
 
-def adversarial(config: "Config", method: str, T: nn.Module, device: str) -> RegularisedAdversarial:
+def adversarial(config: "Config", method: str, T: nn.Module, device: Device) -> RegularisedAdversarial:
     size = tuple(config.patch)
     return gao_rows.adversarial(method, T, config.optimiser, size, 1, loss, device, move, **config.adversarial)
 
 
-def cgan_generator(config: "Config", kind: str, T: nn.Module, device: str) -> TaskDriven:
+def cgan_generator(config: "Config", kind: str, T: nn.Module, device: Device) -> TaskDriven:
     D = PooledDiscriminator(3, 1, config.discriminator_width)  # theirs, in 2-D, is for sizes that are multiples of 32
     size, width = tuple(config.patch), config.cgan_width
     return gao_rows.cgan_generator(kind, T, D, size, 1, width, config.learning_rate, loss, device, move)
 
 
-def cgan(config: "Config", T: nn.Module, generators: dict[str, nn.Module], device: str) -> AugmentedTraining:
+def cgan(config: "Config", T: nn.Module, generators: dict[str, nn.Module], device: Device) -> AugmentedTraining:
     augment = gao_rows.cgan(generators, tuple(config.patch), device, move)
     return AugmentedTraining(T, config.optimiser(T), loss, augment)

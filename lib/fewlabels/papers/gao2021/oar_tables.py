@@ -1,5 +1,9 @@
 """What the scores of `papers.gao2021.oar` say, in the layout of Gao et al. 2021, Table 2."""
 
+from collections.abc import Callable
+
+import pandas as pd
+
 from fewlabels.papers.gao2021.rows import OURS
 from fewlabels.scores.published import published_values
 from fewlabels.scores.tables import beside_paper, markdown, summarise
@@ -10,7 +14,7 @@ METHODS = ("Baseline", "nnUNet Full", "nnUNet Reduce", "cGAN", *OURS, CLASS_DEFA
 COLUMN = "average Dice"
 
 
-def tables(config, scores):
+def tables(config: object, scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{"table2": (frame, caption -> Markdown)}`, the frame in the form of `tables.beside_paper`.
 
     The average over organs has the paper's number beside it; behind it each organ's.

@@ -16,7 +16,7 @@ from fewlabels.engine import provenance
 from fewlabels.papers.gao2021 import isic_rows as rows
 from fewlabels.papers.gao2021 import rows as gao_rows
 from fewlabels.scores.published import published_values
-from fewlabels.types import Losses
+from fewlabels.types import Device, Losses
 
 if TYPE_CHECKING:  # for types only
     from fewlabels.papers.gao2021.isic import Config
@@ -28,7 +28,7 @@ METHODS = ("no-aug", "RandAug", "Fast AA", GENERATOR, "cGAN", *gao_rows.OURS)
 
 
 def steps_of(
-    config: "Config", backbone: str, cohort: Cohort, device: str, methods: Sequence[str] = METHODS
+    config: "Config", backbone: str, cohort: Cohort, device: Device, methods: Sequence[str] = METHODS
 ) -> dict[str, Step]:
     """`{method: function that does one training step}` on one batch of a cohort, resident on the device."""
     index = torch.arange(config.batch_size)
@@ -61,7 +61,7 @@ def steps_of(
     return {name: step(name) for name in methods}
 
 
-def seconds_of(steps: dict[str, Step], repeats: int, device: str) -> dict[str, float]:
+def seconds_of(steps: dict[str, Step], repeats: int, device: Device) -> dict[str, float]:
     """`{method: median seconds of a step}`, all methods in turn, `repeats` times; the first turn does not count."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats + 1):
@@ -74,7 +74,7 @@ def seconds_of(steps: dict[str, Step], repeats: int, device: str) -> dict[str, f
     return {name: float(np.median(times[1:])) for name, times in taken.items()}
 
 
-def memory_of(step: Step, device: str) -> float:
+def memory_of(step: Step, device: Device) -> float:
     """What a step holds at its height, in MB: on CUDA the peak of what is allocated, else what is kept for backward."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -117,7 +117,7 @@ def table(config: "Config", seconds: dict[str, float], memory: dict[str, float])
     return pd.DataFrame(lines, columns=columns)
 
 
-def markdown(costs: pd.DataFrame, config: "Config", cohort: Cohort, device: str) -> str:
+def markdown(costs: pd.DataFrame, config: "Config", cohort: Cohort, device: Device) -> str:
     """The table as text, with what it was measured on."""
     machine = provenance.machine(device)
     images = f"{config.batch_size} images of {config.size} px, {config.threads} threads"

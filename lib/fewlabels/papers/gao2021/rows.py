@@ -22,7 +22,7 @@ from fewlabels.models.discriminators import PooledDiscriminator
 from fewlabels.models.generators import AugmentationGenerator, Generator
 from fewlabels.papers.gao2021.challenge import RandomTransforms
 from fewlabels.precision import Precision
-from fewlabels.types import DrawFields, MoveTargets, TaskLoss
+from fewlabels.types import Device, DrawFields, MoveTargets, TaskLoss
 
 GENERATORS = {
     "Affine": ("affine",),
@@ -97,7 +97,7 @@ class Settings(BaseModel):
 
 def adversarial(
     method: str, T: nn.Module, optimiser: Callable[[nn.Module], Optimizer], size: Sequence[int], channels: int,
-    loss: TaskLoss, device: str, move_targets: MoveTargets | None = None, *, generator_width: int,
+    loss: TaskLoss, device: Device, move_targets: MoveTargets | None = None, *, generator_width: int,
     discriminator_width: int, max_displacement: float, max_appearance: float, learning_rate_gan: float, lam: float,
     gamma: float, saturating: bool, regulariser: str,
 ) -> RegularisedAdversarial:  # fmt: skip
@@ -136,14 +136,14 @@ def random(
     return RegularisedAdversarial(T, G, None, loss, {"T": optimiser(T)}, gamma=0.0)
 
 
-def unwarped(size: Sequence[int], device: str) -> DrawFields:
+def unwarped(size: Sequence[int], device: Device) -> DrawFields:
     """n fields that leave images as they are: cGAN has no other augmentation here."""
     return lambda n: torch.zeros(n, len(size), *size, device=device)
 
 
 def cgan_generator(
     kind: str, T: nn.Module, D: nn.Module, size: Sequence[int], channels: int, width: int, learning_rate: float,
-    loss: TaskLoss, device: str, move_targets: MoveTargets,
+    loss: TaskLoss, device: Device, move_targets: MoveTargets,
 ) -> TaskDriven:  # fmt: skip
     """The pre-training of one of cGAN's two generators with a T and a D of its own (Chaitanya et al. 2019)."""
     G = Generator(size, kind, channels, width, norm_momentum=0.1).to(device)
@@ -153,7 +153,9 @@ def cgan_generator(
     )  # fmt: skip
 
 
-def cgan(generators: dict[str, nn.Module], size: Sequence[int], device: str, move_targets: MoveTargets) -> Augmentation:
+def cgan(
+    generators: dict[str, nn.Module], size: Sequence[int], device: Device, move_targets: MoveTargets
+) -> Augmentation:
     """Half of a batch as it is, half augmented by both generators, which are in inference mode."""
     unit = size[-1] / GRID
     return Augmentation(

@@ -3,7 +3,9 @@
 A folder holds scores of skin lesions or of organs at risk; the claims on the other are not run there.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,14 +31,16 @@ from fewlabels.scores.paired import (
     tested,
 )
 from fewlabels.scores.published import margin, published_values
-from fewlabels.scores.statistics import DIGITS, greater, interval
+from fewlabels.scores.statistics import DIGITS, Test, greater, interval
 from fewlabels.scores.verdicts import Verdict, verdict
 
 B1, B2 = "EfficientNet-B1", "EfficientNet-B2"
 KINDS = ("affine", "deformation", "appearance")
 
 
-def _folds(scores, columns, among=None):
+def _folds(
+    scores: pd.DataFrame, columns: Sequence[tuple[str, str]], among: Sequence[str] | None = None
+) -> tuple[Any, Verdict | None]:
     """`({backbone: frame}, None)`: a line for each fold that all (method, metric) have; or `(None, not run)`.
 
     Backbones (`among` some, or all) with fewer than 3 such folds are left out.
@@ -45,7 +49,7 @@ def _folds(scores, columns, among=None):
         return None, ORGANS
     here = scores if among is None else scores[scores["backbone"].isin(among)]
     wide = paired(here, columns, ["backbone", "fold", "seed"], ["backbone", "fold"])
-    of_backbone = {backbone: frame.droplevel("backbone") for backbone, frame in wide.groupby("backbone")}
+    of_backbone = {str(backbone): frame.droplevel("backbone") for backbone, frame in wide.groupby("backbone")}
     found = {backbone: frame for backbone, frame in of_backbone.items() if len(frame) >= LEAST}
     if found:
         return found, None
@@ -55,13 +59,15 @@ def _folds(scores, columns, among=None):
     return None, absent(here, columns, among) or few
 
 
-def _bmca(scores, methods, among=None):
+def _bmca(
+    scores: pd.DataFrame, methods: Sequence[str], among: Sequence[str] | None = None
+) -> tuple[Any, Verdict | None]:
     """As `_folds`, a column a method."""
     found, lacking = _folds(scores, [(method, "bmca") for method in methods], among)
     return found and {backbone: frame.droplevel(1, axis=1) for backbone, frame in found.items()}, lacking
 
 
-def _ablated(scores, methods):
+def _ablated(scores: pd.DataFrame, methods: Sequence[str]) -> tuple[Any, str, Verdict | None]:
     """`(frame, what to say first, None)` of EfficientNet-B2, or of the one backbone that was run in its place."""
     found, lacking = _bmca(scores, methods)
     if lacking:
@@ -74,13 +80,13 @@ def _ablated(scores, methods):
     return bmca, f"{backbone}, not {B2}: ", None
 
 
-def _lead(bmca):
+def _lead(bmca: pd.DataFrame) -> tuple[str, pd.Series]:
     """Which baseline is best, and by how much Comb is above it."""
     best = min(OTHERS, key=lambda row: mean(minus(bmca, "Comb", row)))
     return best, minus(bmca, "Comb", best)
 
 
-def _pooled(d):
+def _pooled(d: Sequence[pd.Series]) -> tuple[pd.Series, pd.Series, str]:
     """`(all differences at once, their means over folds, the same in words)`: those of one fold share its images."""
     d = pd.concat(d)
     of_folds = d.groupby("fold").mean().round(DIGITS)
@@ -88,13 +94,13 @@ def _pooled(d):
     return d, of_folds, f"pooled {signed(mean(d))} (p {p:.2g}; over {len(of_folds)} folds {over:.2g})"
 
 
-def _over_both(d, of_folds):
+def _over_both(d: pd.Series, of_folds: pd.Series) -> Test:
     """Name and p of that test, pooled or over folds, which is further from passing."""
     (first, p), (second, over) = greater(d), greater(of_folds)
     return least_clear([(f"{first}, pooled", p), (f"{second}, over folds", over)])
 
 
-def gao_01(scores):
+def gao_01(scores: pd.DataFrame) -> Verdict:
     found, lacking = _bmca(scores, (*OTHERS, "Comb"))
     if lacking:
         return lacking
@@ -114,8 +120,8 @@ def gao_01(scores):
     return Verdict(verdict(supported, contradicted), ours, len(d), *_over_both(d, of_folds))
 
 
-def gao_02(scores):
-    found, lacking = _bmca(scores, (*OTHERS, "Comb"), PAPER)
+def gao_02(scores: pd.DataFrame) -> Verdict:
+    found, lacking = _bmca(scores, (*OTHERS, "Comb"), [*PAPER])
     if lacking:
         return lacking
     lead = pd.DataFrame({backbone: _lead(bmca)[1] for backbone, bmca in found.items()})
@@ -136,7 +142,7 @@ def gao_02(scores):
     return Verdict(judged, ours, len(d), "bootstrap and t interval, over folds")
 
 
-def gao_03(scores):
+def gao_03(scores: pd.DataFrame) -> Verdict:
     methods = ("RandAug", "Fast AA", "cGAN", "Comb")
     found, lacking = _bmca(scores, ("no-aug", *methods))
     if lacking:
@@ -149,7 +155,7 @@ def gao_03(scores):
     return Verdict(verdict(supported, contradicted), ours, len(pd.concat(found)), *least_clear(map(greater, d)))
 
 
-def gao_04(scores):
+def gao_04(scores: pd.DataFrame) -> Verdict:
     found, lacking = _bmca(scores, ("no-aug",), (B1, B2))
     if lacking:
         return lacking
@@ -161,7 +167,7 @@ def gao_04(scores):
     return Verdict(judged, f"no-aug: {each(both)}; difference {tested(d)}", len(d), *test)
 
 
-def gao_05(scores):
+def gao_05(scores: pd.DataFrame) -> Verdict:
     methods = ("Comb", "RandAug", "Fast AA")
     found, lacking = _bmca(scores, ("no-aug", *methods), (B2,))
     if lacking:
@@ -170,7 +176,7 @@ def gao_05(scores):
     return above_each(found[B2], "Comb", methods[1:], f"gain over no-aug: {gains}; ")
 
 
-def gao_06(scores):
+def gao_06(scores: pd.DataFrame) -> Verdict:
     bmca, first, lacking = _ablated(scores, SINGLES)
     if lacking:
         return lacking
@@ -181,40 +187,40 @@ def gao_06(scores):
     return Verdict(verdict(supported, contradicted), ours, len(bmca), *clearest(d.values()))
 
 
-def gao_07(scores):
+def gao_07(scores: pd.DataFrame) -> Verdict:
     bmca, first, lacking = _ablated(scores, ("Comb", *SINGLES))
     return lacking or above_each(bmca, "Comb", SINGLES, f"{first}{each(bmca)}; ")
 
 
-def gao_08(scores):
+def gao_08(scores: pd.DataFrame) -> Verdict:
     return _helps(scores, "w/o image condition")
 
 
-def gao_09(scores):
+def gao_09(scores: pd.DataFrame) -> Verdict:
     return _helps(scores, "w/o discriminator")
 
 
-def _helps(scores, ablation):
+def _helps(scores: pd.DataFrame, ablation: str) -> Verdict:
     """Supported: every row is above its like without, and by TEST all at once and over folds; contradicted: below."""
     models = (*SINGLES, "Comb")
     bmca, first, lacking = _ablated(scores, [*models, *(f"{model} ({ablation})" for model in models)])
     if lacking:
         return lacking
     gains = {model: minus(bmca, model, f"{model} ({ablation})") for model in models}
-    d, of_folds, pooled = _pooled(gains.values())
+    d, of_folds, pooled = _pooled([*gains.values()])
     supported = all(mean(of) > 0 for of in gains.values()) and passes(d) and passes(of_folds)
     ours = f"{first}{', '.join(f'{model} {signed(mean(of))}' for model, of in gains.items())}; {pooled}"
     contradicted = passes(-d) and passes(-of_folds)
     return Verdict(verdict(supported, contradicted), ours, len(d), *_over_both(d, of_folds))
 
 
-def _where(scores, rows):
+def _where(scores: pd.DataFrame, rows: Mapping[str, str]) -> tuple[Any, Verdict | None]:
     """As `_folds`: the three ratios of inside to outside of each `{kind: row}`."""
     places = ("lesion", "shuffled", "window")
     return _folds(scores, [(row, f"{place}_{kind}") for kind, row in rows.items() for place in places])
 
 
-def gao_18(scores):
+def gao_18(scores: pd.DataFrame) -> Verdict:
     rows = dict.fromkeys(KINDS[1:], "Comb")
     found, lacking = _where(scores, rows)
     if lacking:
@@ -233,7 +239,7 @@ def gao_18(scores):
     return Verdict(judged, "; ".join(ours), sum(map(len, found.values())), *least_clear(map(greater, d)))
 
 
-def gao_19(scores):
+def gao_19(scores: pd.DataFrame) -> Verdict:
     found, lacking = _folds(scores, [("Comb", f"harder_{kind}") for kind in KINDS])
     if lacking:
         return lacking
@@ -251,11 +257,11 @@ def gao_19(scores):
     return Verdict(verdict(supported, contradicted), ours, len(d), *_over_both(d, of_folds))
 
 
-def gao_20(scores):
+def gao_20(scores: pd.DataFrame) -> Verdict:
     return Verdict("not run", "proved by tests/papers/gao2021/test_isic.py, not by scores")
 
 
-def gao_21(scores):
+def gao_21(scores: pd.DataFrame) -> Verdict:
     organs = "backbone" not in scores
     metric, table = ("mean_dice", "Table 2 (OAR)") if organs else ("bmca", "Figure 3 right (BMCA, EfficientNet-B2)")
     here = scores if organs else scores[scores["backbone"] == B2]

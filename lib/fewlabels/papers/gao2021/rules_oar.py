@@ -3,7 +3,11 @@
 Differences `d` of two rows: one for each test patient and seed; TEST is over both.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import pandas as pd
 
 from fewlabels.scores.paired import (
     LEAST,
@@ -33,7 +37,7 @@ OPERATORS = (  # of `augment.nnunet.settings`, which needs batchgenerators to sa
 )
 
 
-def _dice(scores, methods):
+def _dice(scores: pd.DataFrame, methods: Sequence[str]) -> tuple[Any, Verdict | None]:
     """`(frame, None)`: a line for each seed and patient of all methods, a column a method; or `(None, not run)`."""
     if "backbone" in scores:
         return None, Verdict("not run", "an OAR claim; these are scores of skin lesions")
@@ -45,11 +49,11 @@ def _dice(scores, methods):
     return dice, None
 
 
-def _seeds(dice):
+def _seeds(dice: pd.DataFrame) -> int:
     return len(dice.index.unique("seed"))
 
 
-def gao_13(scores):
+def gao_13(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, ("Comb", *SINGLES, *OUTSIDE))
     if lacking:
         return lacking
@@ -61,7 +65,7 @@ def gao_13(scores):
     return Verdict(verdict(supported, contradicted), ours, _seeds(dice), *greater(d[best]))
 
 
-def gao_14(scores):
+def gao_14(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, ("Affine", "cGAN"))
     if lacking:
         return lacking
@@ -71,7 +75,7 @@ def gao_14(scores):
     return replace(found, ours=f"{found.ours}; beside it Deform - cGAN {deform}")
 
 
-def gao_15(scores):
+def gao_15(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, (*SINGLES, "nnUNet Full", "nnUNet Reduce"))
     if lacking:
         return lacking
@@ -84,7 +88,7 @@ def gao_15(scores):
     return Verdict(verdict(supported, contradicted), "; ".join(gaps), _seeds(dice), *test)
 
 
-def gao_16(scores):
+def gao_16(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, ("nnUNet Reduce", "nnUNet Full"))
     if lacking:
         return lacking
@@ -92,7 +96,7 @@ def gao_16(scores):
     return replace(found, ours=f"{found.ours}. {OPERATORS}")
 
 
-def gao_17(scores):
+def gao_17(scores: pd.DataFrame) -> Verdict:
     methods = (*OUTSIDE[1:], *SINGLES, "Comb")
     dice, lacking = _dice(scores, ("Baseline", *methods))
     if lacking:

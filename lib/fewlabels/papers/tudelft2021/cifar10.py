@@ -28,7 +28,7 @@ from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS, of_c
 from fewlabels.paths import data_root
 from fewlabels.precision import Precision
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -196,7 +196,7 @@ def transformed_once(images: Tensor, run: Run, *place: object) -> Tensor:
 
 
 def build(
-    config: Config, run: Run, cohort: Cohort, lam: float, learning_rate: float, device: str = "cpu"
+    config: Config, run: Run, cohort: Cohort, lam: float, learning_rate: float, device: Device = "cpu"
 ) -> PredictionConsistency:
     """A network with fresh weights and its method, both on `device`. Uses torch's global RNG."""
     channels, classes = cohort.images.shape[1], len(cohort.classes)
@@ -211,7 +211,7 @@ def build(
 
 
 def train(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[PredictionConsistency, Split, History]:  # fmt: skip
     """The supervised step, the consistency step, or the one after the other; returns the method, split and history.
@@ -302,7 +302,7 @@ def scores(
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: its scores on the test images, what its learning curves say, its confusion matrix.

@@ -1,13 +1,19 @@
 """Figures of Malfliet & Bakker 2021, beside those of `fewlabels.plots`."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from fewlabels.plots import COLOURS, bars, finished
+from fewlabels.types import History
 
 
-def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
+def by_method(
+    table: pd.DataFrame, title: str = "", ylabel: str = "accuracy (%)", column: str = "Accuracy (%)"
+) -> Figure:
     """One panel a transform: each method's value in each mode (filled, ± sd) and in the paper (open); dotted: chance.
 
     `table` as `papers.tudelft2021.tables.tables` gives it, rows named "transform, method".
@@ -25,7 +31,8 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
             of_mode = here[(here["mode"] == mode) & here["ours_mean"].notna()]
             place = of_mode["method"].map(methods.index) + (i - (len(modes) - 1) / 2) * 0.2
             style = {"color": COLOURS[i], "marker": "os^v"[i % 4], "linestyle": "", "capsize": 2, "label": mode}
-            axis.errorbar(place, of_mode["ours_mean"], yerr=bars(of_mode["ours_sd"]), **style)
+            if len(of_mode):  # or the legend would name what is not there
+                axis.errorbar(place, of_mode["ours_mean"], yerr=bars(of_mode["ours_sd"]), **style)
         paper = here.drop_duplicates("method").dropna(subset="paper_mean")
         style = {
             "color": "grey",
@@ -43,7 +50,7 @@ def by_method(table, title="", ylabel="accuracy (%)", column="Accuracy (%)"):
     return finished(figure, title, len(modes) + 1)
 
 
-def training_and_validation(histories, title=""):
+def training_and_validation(histories: Mapping[str, History], title: str = "") -> Figure:
     """Supervised loss and accuracy, training solid and validation dashed, against the step, for `{name: history}`."""
     panels = {"supervised loss": ("loss_sup", "validation_loss_sup"), "accuracy (%)": ("accuracy", "both")}
     figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")

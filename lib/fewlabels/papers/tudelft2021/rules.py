@@ -3,7 +3,9 @@
 Each judges the runs of one mode; claims 17 and 18 are about no one mode and say the same in each.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,7 +16,7 @@ from fewlabels.papers.tudelft2021.tables import METHODS, PAPER, TRANSFORMS
 from fewlabels.scores.paired import close, holm_tests, least_clear, mean, minus, passes, some_pass
 from fewlabels.scores.published import margin
 from fewlabels.scores.scale import WHOLE
-from fewlabels.scores.statistics import DIGITS, greater, inside, interval
+from fewlabels.scores.statistics import DIGITS, Test, greater, inside, interval
 from fewlabels.scores.verdicts import Verdict, verdict
 
 EPOCHS = 120
@@ -23,7 +25,9 @@ APPENDIX_A = (2688, 384, 83040, 384, 83040, 384, 166080, 768, *(331968, 768) * 3
 TRAINABLE = 1_409_674
 
 
-def _whole_curves(scores, mode, methods, metrics):
+def _whole_curves(
+    scores: pd.DataFrame, mode: str, methods: Sequence[str], metrics: Sequence[str]
+) -> tuple[Any, Verdict | None]:
     """As `of_runs`, for every transform; not run where a learning curve is shorter than the report's."""
     curves, lacking = of_runs(scores, mode, TRANSFORMS, methods, ("epochs",), least=0)
     if lacking:
@@ -37,36 +41,36 @@ def _whole_curves(scores, mode, methods, metrics):
     return runs, lacking
 
 
-def _minus(runs, better, than, metric="accuracy"):
+def _minus(runs: pd.DataFrame, better: str, than: str, metric: str = "accuracy") -> pd.Series:
     """Differences paired by seed."""
     return minus(runs[metric], better, than)
 
 
-def _least_clear(tests):
+def _least_clear(tests: Iterable[Test]) -> Test:
     """Name and p of that of several tests which is furthest from passing."""
     name, p = least_clear(tests)
     return f"{name}, larger p", p
 
 
-def _points(number):
+def _points(number: float) -> str:
     return f"{round(number, 1) + 0.0:+.1f}"  # no -0.0
 
 
-def _sized(d, published, within=4):
+def _sized(d: pd.Series, published: float, within: float = 4) -> str:
     near = "within" if abs(round(mean(d) - published, DIGITS)) <= within else "not within"
     return f"{_points(mean(d))} ({near} {published:+.1f} ± {within})"
 
 
-def _bounded(d):
+def _bounded(d: pd.Series) -> str:
     low, high = interval(d, 0.95)
     return f"{_points(mean(d))} (95 % interval {_points(low)} to {_points(high)})"
 
 
-def _each(runs):
-    return ", ".join(f"{method} {accuracy:.1f}" for method, accuracy in runs["accuracy"].mean().items())
+def _each(runs: pd.DataFrame) -> str:
+    return ", ".join(f"{method} {accuracy:.1f}" for method, accuracy in pd.DataFrame(runs["accuracy"]).mean().items())
 
 
-def tudelft_01(scores, mode):
+def tudelft_01(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("shift",), ("Supervised", "SemiC"))
     if lacking:
         return lacking
@@ -74,7 +78,7 @@ def tudelft_01(scores, mode):
     return Verdict(verdict(passes(d), passes(-d)), f"gain {_sized(d, 6.5)}", len(d), *greater(d))
 
 
-def tudelft_02(scores, mode):
+def tudelft_02(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("rotation",), METHODS)
     if lacking:
         return lacking
@@ -85,7 +89,7 @@ def tudelft_02(scores, mode):
     return Verdict(verdict(supported, contradicted), ours, len(gain), *greater(gain))
 
 
-def tudelft_03(scores, mode):
+def tudelft_03(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("noise",), ("Supervised", "SemiC"))
     if lacking:
         return lacking
@@ -94,7 +98,7 @@ def tudelft_03(scores, mode):
     return Verdict(found, f"gain {_bounded(d)}", len(d), "t interval")
 
 
-def tudelft_04(scores, mode):
+def tudelft_04(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("shift",), METHODS)
     if lacking:
         return lacking
@@ -105,7 +109,7 @@ def tudelft_04(scores, mode):
     return Verdict(verdict(supported, contradicted), ours, len(gain), *greater(gain))
 
 
-def tudelft_08(scores, mode):
+def tudelft_08(scores: pd.DataFrame, mode: str) -> Verdict:
     slow, fast, end, before = "SemiC at 1e-05", "SemiC at 0.001", "val_accuracy_end", "val_accuracy_10_epochs_before"
     runs, lacking = _whole_curves(at_rates(scores), mode, (slow, fast), (end, before))
     if lacking:
@@ -118,7 +122,7 @@ def tudelft_08(scores, mode):
     return Verdict(found, f"at 0.00001: {ours}", count(runs), "means")
 
 
-def tudelft_10(scores, mode):
+def tudelft_10(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, TRANSFORMS, ("Supervised", "SemiTCE"))
     if lacking:
         return lacking
@@ -131,7 +135,7 @@ def tudelft_10(scores, mode):
     return Verdict(verdict(supported, contradicted), f"gain for {ours}", count(runs), test, p)
 
 
-def tudelft_11(scores, mode):
+def tudelft_11(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("rotation",), ("SemiC", "SemiTCE"), ("accuracy", "consistency"))
     if lacking:
         return lacking
@@ -142,7 +146,7 @@ def tudelft_11(scores, mode):
     return Verdict(found, ours, len(accuracy), *greater(consistency))
 
 
-def tudelft_12(scores, mode):
+def tudelft_12(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("noise",), ("SemiC", "SemiTCE"), ("loss", "accuracy", "consistency"))
     if lacking:
         return lacking
@@ -157,12 +161,12 @@ def tudelft_12(scores, mode):
     return Verdict(verdict(supported, contradicted), ours, len(d["loss"]), f"means; {test} of consistency", p)
 
 
-def _all_three(d):
+def _all_three(d: Mapping[str, pd.Series]) -> str:
     accuracy, consistency = (f"{m} {_points(mean(d[m]))}" for m in ("accuracy", "consistency"))
     return f"loss {mean(d['loss']):+.3f}, {accuracy}, {consistency}"
 
 
-def tudelft_13(scores, mode):
+def tudelft_13(scores: pd.DataFrame, mode: str) -> Verdict:
     methods = ("SemiC", "SemiCT", "SemiTCE")
     runs, lacking = of_runs(scores, mode, ("shift",), methods, ("loss", "accuracy", "consistency"))
     if lacking:
@@ -175,7 +179,7 @@ def tudelft_13(scores, mode):
     return Verdict(verdict(supported, contradicted), ours, len(d["loss"]), "means")
 
 
-def tudelft_14(scores, mode):
+def tudelft_14(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, TRANSFORMS, ("Supervised", "SemiC"))
     if lacking:
         return lacking
@@ -188,7 +192,7 @@ def tudelft_14(scores, mode):
     return Verdict(found, ours, count(d), *_least_clear(map(greater, d.values())))
 
 
-def tudelft_15(scores, mode):
+def tudelft_15(scores: pd.DataFrame, mode: str) -> Verdict:
     metrics = ("train_loss_epoch_40", "val_loss_min", "val_loss_min_epoch", "val_loss_end")
     metrics += ("val_accuracy_epoch_25", "val_accuracy_end", "accuracy")
     runs, lacking = _whole_curves(scores, mode, ("Supervised",), metrics)
@@ -211,7 +215,7 @@ def tudelft_15(scores, mode):
     return Verdict(found, ". ".join(ours), count(runs), "means")
 
 
-def tudelft_16(scores, mode):
+def tudelft_16(scores: pd.DataFrame, mode: str) -> Verdict:
     two_step = ("SemiCT", "SemiTCE")
     runs, lacking = of_runs(scores, mode, TRANSFORMS, ("SemiC", *two_step), ("accuracy", "consistency"))
     if lacking:
@@ -225,7 +229,7 @@ def tudelft_16(scores, mode):
     return Verdict("contradicted" if collapsed else judged, ours, count(runs), *test)
 
 
-def tudelft_18(scores, mode):
+def tudelft_18(scores: pd.DataFrame, mode: str) -> Verdict:
     with torch.device("meta"):  # to be counted only
         network = ConvSmall()
     layers = [_size(module) for module in network.modules() if _size(module)]
@@ -235,7 +239,7 @@ def tudelft_18(scores, mode):
     return Verdict(verdict(exact, not exact), ours, len(layers), "exact count, layer by layer", scale=WHOLE)
 
 
-def _size(module):
+def _size(module: torch.nn.Module) -> int:
     """Parameters and running statistics of a module without its children's."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return sum(tensor.numel() for tensor in own if tensor.is_floating_point())

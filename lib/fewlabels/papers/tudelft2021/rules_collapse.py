@@ -3,7 +3,9 @@
 And what these and the other claims share.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -19,13 +21,17 @@ UNCLIPPED = ("corrected", "legacy_inference_mode")  # modes by what is done to t
 CLIPPED = ("kl_clip", "kl_clip+legacy_inference_mode")
 
 
-def of_runs(scores, mode, transforms, methods, metrics=("accuracy",), least=SEEDS):
+def of_runs(
+    scores: pd.DataFrame, mode: str, transforms: Sequence[str], methods: Sequence[str],
+    metrics: Sequence[str] = ("accuracy",), least: int = SEEDS,
+) -> tuple[Any, Verdict | None]:  # fmt: skip
     """`({transform: frame}, None)`: a row for each seed that all the methods have, columns (metric, method).
 
     Or `(None, not run)` where a transform has too few of them, or a method several learning rates.
     """
     named = scores[(scores["mode"] == mode) & scores["transform"].isin(transforms) & scores["method"].isin(methods)]
-    for (transform, method), rates in named.groupby(["transform", "method"])["learning_rate"].unique().items():
+    tried: Any = named.groupby(["transform", "method"])["learning_rate"].unique()
+    for (transform, method), rates in tried.items():
         if len(rates) > 1:
             return None, Verdict("not run", f"{method} has several learning rates for {transform}: {listed(rates)}")
     columns = pd.MultiIndex.from_product([metrics, methods])
@@ -38,25 +44,25 @@ def of_runs(scores, mode, transforms, methods, metrics=("accuracy",), least=SEED
     return runs, None
 
 
-def at_rates(scores):
+def at_rates(scores: pd.DataFrame) -> pd.DataFrame:
     """The same scores, each method named after its learning rate too."""
     return scores.assign(method=scores["method"] + scores["learning_rate"].map(" at {:g}".format))
 
 
-def count(runs):
+def count(runs: Mapping[Any, pd.DataFrame | pd.Series]) -> int:
     return sum(len(of_t) for of_t in runs.values())
 
 
-def collapsed_in(runs, method):
+def collapsed_in(runs: pd.DataFrame, method: str) -> pd.Series:
     """Which runs are consistent and no better than chance."""
     return runs["accuracy", method].between(8, 12) & (runs["consistency", method] >= 99)
 
 
-def listed(rates):
+def listed(rates: Iterable[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in sorted(rates))
 
 
-def tudelft_05(scores, mode):
+def tudelft_05(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, COLLAPSING, ("SemiCT",), ("accuracy", "consistency", "loss_sup"), least=1)
     if lacking:
         return lacking
@@ -71,7 +77,7 @@ def tudelft_05(scores, mode):
     return Verdict(verdict(supported, contradicted), ours, count(runs), "count")
 
 
-def tudelft_06(scores, mode):
+def tudelft_06(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, ("shift",), ("SemiCT",), ("accuracy", "consistency"))
     if lacking:
         return lacking
@@ -80,7 +86,7 @@ def tudelft_06(scores, mode):
     return Verdict(verdict(above.all(), collapsed.any()), ours, len(above), "count")
 
 
-def tudelft_07(scores, mode):
+def tudelft_07(scores: pd.DataFrame, mode: str) -> Verdict:
     collapsed, above = {}, {}
     for rate in RATES:
         method = f"SemiCT at {rate:g}"
@@ -95,7 +101,7 @@ def tudelft_07(scores, mode):
     return Verdict(verdict(supported, contradicted), f"collapsed: {counts}", count(collapsed), "count")
 
 
-def tudelft_09(scores, mode):
+def tudelft_09(scores: pd.DataFrame, mode: str) -> Verdict:
     runs, lacking = of_runs(scores, mode, COLLAPSING, ("SemiCT", "SemiTCE"), ("accuracy", "consistency"))
     if lacking:
         return lacking
@@ -109,7 +115,7 @@ def tudelft_09(scores, mode):
     return Verdict(verdict(repaired.all(), again.all()), ours, len(both), "count")
 
 
-def tudelft_17(scores, mode):
+def tudelft_17(scores: pd.DataFrame, mode: str) -> Verdict:
     scores = scores.assign(mode=scores["mode"].map(lambda switches: "+".join(sorted(switches.split("+")))))
     methods, collapsed = ("SemiCT", "SemiTCE"), {}
     for switches in UNCLIPPED + CLIPPED:

@@ -1,10 +1,17 @@
 """What the scores of `papers.tudelft2021.cifar10` say, in the layout of Malfliet & Bakker 2021, Table 1."""
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from fewlabels.scores.published import published_values
 from fewlabels.scores.statistics import run_scores
 from fewlabels.scores.tables import beside_paper, markdown, summarise
+from fewlabels.types import History
+
+if TYPE_CHECKING:
+    from fewlabels.papers.tudelft2021.cifar10 import Config
 
 PAPER = "tudelft2021"
 TRANSFORMS = ("noise", "shift", "rotation")
@@ -25,14 +32,14 @@ WHAT = {
 }
 
 
-def of_curve(history, epoch):
+def of_curve(history: History, epoch: float) -> dict[str, float]:
     """What the claims ask of a learning curve, `{metric: number}`; `epoch` is its length in steps.
 
     `val_loss` is the supervised loss on the validation images. Epochs that were not reached have no number.
     """
     curve = pd.DataFrame(history)
     curve["epoch"] = curve["step"] / epoch
-    end, lowest = curve.iloc[-1], curve.loc[curve["validation_loss_sup"].idxmin()]
+    end, lowest = curve.iloc[-1], curve.iloc[int(curve["validation_loss_sup"].argmin())]
     found = {
         "epochs": end["epoch"],
         "val_loss_min": lowest["validation_loss_sup"],
@@ -51,7 +58,7 @@ def of_curve(history, epoch):
     return {name: float(value) for name, value in found.items()}
 
 
-def tables(config, scores):
+def tables(config: "Config", scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{"table1": (frame, caption -> Markdown)}`, the frame in the form of `tables.beside_paper`, one part a mode."""
     rates = {"SemiC": config.semi_learning_rate} | dict.fromkeys(("SemiCT", "SemiTCE"), config.two_step_learning_rate)
     several = {method: ["", *map(RATE.format, sorted(of))] for method, of in rates.items() if len(of) > 1}
@@ -74,7 +81,7 @@ def tables(config, scores):
     }
 
 
-def table_1_cells(scores, several):
+def table_1_cells(scores: pd.DataFrame, several: Mapping[str, object]) -> pd.DataFrame:
     """Our cells of Table 1 in one mode: row, column, mean, sd, n (seeds); for each rate of the methods of `several`."""
     cells = []
     for metric, column in COLUMNS.items():

@@ -25,7 +25,7 @@ from fewlabels.papers.vorontsov2019.rows import Run, Settings, build
 from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import Report, Stop
+from fewlabels.types import Device, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -110,7 +110,7 @@ def parts_of(config: Config, cohort: Cohort) -> dict[str, Domains]:
     return found
 
 
-def network(config: Config, run: Run, cohort: Cohort, device: str = "cpu") -> Translation | Autoencoding:
+def network(config: Config, run: Run, cohort: Cohort, device: Device = "cpu") -> Translation | Autoencoding:
     """The method of a run from fresh weights; norms for segmentation have parameters of their own."""
     channels, *size = cohort.images.shape[1:]
     return build(config, run.method, size, channels, config.width, config.levels, False, device)
@@ -121,7 +121,7 @@ def augmented(images: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor | No
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of the paper and others, what translation does to lesions, its history.

@@ -1,18 +1,30 @@
 """Figures of Vorontsov et al. 2019: images of both domains and what translation makes of them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from fewlabels.plots import COLOURS
+from fewlabels.types import History
 
 GREY = {"cmap": "gray", "vmin": 0, "vmax": 1}
 SIGNED = {"cmap": "RdBu_r"}  # residuals: red adds, blue takes away; `rows` finds the range
 
 
-def rows(images, titles=None, size=0.9, title="", **options):
+def rows(
+    images: Mapping[str, tuple[Any, Mapping[str, Any]]],
+    titles: Sequence[str] | None = None,
+    size: float = 0.9,
+    title: str = "",
+    **options: Any,
+) -> Figure:
     """A row of pictures for each entry of `{label: (images (n, H, W), GREY or SIGNED or other options)}`.
 
     `titles` of the columns; `options` go into every picture. All residuals have one range and a colour bar: they are
@@ -29,10 +41,10 @@ def rows(images, titles=None, size=0.9, title="", **options):
     full = (left + n * (wide + gap) - gap + right, top + len(images) * (high + gap) - gap)
     edges = {"left": left / full[0], "right": 1 - right / full[0], "bottom": 0, "top": 1 - top / full[1]}
     grid = edges | {"wspace": gap / wide, "hspace": gap / high}
-    layout = {"subplot_kw": {"xticks": [], "yticks": []}, "gridspec_kw": grid}
+    layout: dict[str, Any] = {"subplot_kw": {"xticks": [], "yticks": []}, "gridspec_kw": grid}
     figure, axes = plt.subplots(len(images), n, figsize=full, squeeze=False, **layout)
     for of_row, (label, (pictures, look)) in zip(axes, images.items(), strict=True):
-        look = look | ({"norm": norm} if look == SIGNED else {})
+        look = {**look} | ({"norm": norm} if look == SIGNED else {})
         for axis, picture in zip(of_row, pictures, strict=False):
             axis.imshow(picture, **{"interpolation": "nearest"} | look | options)
         for axis in of_row:
@@ -50,7 +62,9 @@ def rows(images, titles=None, size=0.9, title="", **options):
     return figure
 
 
-def translations(made, p, x_P, x_A, masks, look=GREY):
+def translations(
+    made: Mapping[str, Any], p: Tensor, x_P: Tensor, x_A: Tensor, masks: Tensor, look: Mapping[str, Any] = GREY
+) -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """The rows of Figure 7 for `rows`, of one channel: presence to absence, then absence to presence.
 
     `made` of `Translation.translate`, p the segmentation; all `(n, H, W)` or `(n, 1, H, W)`.
@@ -64,7 +78,7 @@ def translations(made, p, x_P, x_A, masks, look=GREY):
     return {label: (flat(pictures), options) for label, (pictures, options) in shown.items()}
 
 
-def validation_curves(histories, title=""):
+def validation_curves(histories: Mapping[tuple[str, str], Sequence[History]], title: str = "") -> Figure:
     """Dice on validation images against the step, for `{(method, task): [history, ...]}`: a panel for each task.
 
     Lines are means over runs, bands reach from the lowest run to the highest.
@@ -73,7 +87,7 @@ def validation_curves(histories, title=""):
     frame = pd.concat([history.assign(method=method, task=task) for method, task, history in runs], ignore_index=True)
     frame["validation"] /= 100  # stored in percent
     lines = {"hue": "method", "style": "method", "palette": COLOURS[: frame["method"].nunique()], "linewidth": 1}
-    layout = {"col": "task", "kind": "line", "errorbar": ("pi", 100), "height": 2.6, "aspect": 1.2}
+    layout: dict[str, Any] = {"col": "task", "kind": "line", "errorbar": ("pi", 100), "height": 2.6, "aspect": 1.2}
     grid = sns.relplot(frame, x="step", y="validation", **lines, **layout, facet_kws={"despine": True})
     grid.set(ylim=(0, None)).set_axis_labels("step", "Dice, validation").set_titles("{col_name}", size=8)
     grid.legend.set_title(None)

@@ -26,7 +26,7 @@ from fewlabels.papers.vorontsov2019.tables import PAPER, tables
 from fewlabels.paths import data_root
 from fewlabels.scores import metrics
 from fewlabels.scores.scale import of_paper
-from fewlabels.types import Report, Stop
+from fewlabels.types import Device, Report, Stop
 
 __all__ = [
     "BEST", "NAME", "Config", "Run", "grid", "identity", "judge", "load", "notebooks", "run", "scale",
@@ -119,7 +119,7 @@ def parts_of(config: Config, task: str, cohort: Cohort, folder: Path, clutter: s
     return cluttered_mnist.cached(folder, cohort, splits(config, cohort), task, **options)
 
 
-def network(config: Config, run: Run, device: str = "cpu") -> Translation | Autoencoding:
+def network(config: Config, run: Run, device: Device = "cpu") -> Translation | Autoencoding:
     """The method of a run from fresh weights."""
     side, _ = cluttered_mnist.TASKS[run.task]
     return build(config, run.method, (side, side), 1, *layout(config, run.task), True, device)
@@ -131,7 +131,7 @@ def layout(config: Config, task: str) -> tuple[int, int]:
 
 
 def run(
-    config: Config, run: Run, cohort: Cohort, folder: Path, device: str = "cpu", report: Report | None = None,
+    config: Config, run: Run, cohort: Cohort, folder: Path, device: Device = "cpu", report: Report | None = None,
     stop: Stop | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of the grid: Dice of the paper and others, what translation removes and adds, its history.

@@ -17,6 +17,7 @@ from fewlabels.methods.translation import Autoencoding, Translation
 from fewlabels.models.discriminators import MultiScaleDiscriminator
 from fewlabels.models.translator import VARIANTS, Autoencoder, Translator
 from fewlabels.precision import Precision
+from fewlabels.types import Device
 
 METHODS = ("Only segmentation", "AE baseline", "Proposed", "Proposed (sep dec)")
 SKIP_OF = {"Proposed (concat)": "concat", "Proposed (sum)": "sum", "Proposed (no skip)": "none"}
@@ -78,7 +79,7 @@ class Run:
 
 def build(
     config: Settings, method: str, size: Sequence[int], channels: int, width: int, levels: int, adaptive: bool,
-    device: str,
+    device: Device,
 ) -> Translation | Autoencoding:  # fmt: skip
     """The method of a row from fresh weights, for images `(N, channels, *size)`. Uses torch's global RNG.
 

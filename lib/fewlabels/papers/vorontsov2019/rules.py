@@ -4,7 +4,9 @@ A folder holds scores of cluttered MNIST or of BraTS; the claims on the other ar
 soft, one number for the whole test set. Differences `d` of two rows: one a seed.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,15 +54,17 @@ WIDTHS = {SIMPLE: 32, HARD: 32, LARGE: 16, BRATS: 16}
 OWN = "the paper's own Table 1 contradicts it: No skip 0.42 is below AE baseline 0.49"
 
 
-def _dice(scores, task, methods, structure="all"):
+def _dice(
+    scores: pd.DataFrame, task: str, methods: Sequence[str], structure: str = "all"
+) -> tuple[Any, Verdict | None]:
     """As `seeds`, a column a method."""
     runs, lacking = seeds(scores, task, [(method, "dice_global") for method in methods], structure)
     return (None, lacking) if lacking else (runs.droplevel(1, axis=1), None)
 
 
-def _above(scores, task, pairs):
+def _above(scores: pd.DataFrame, task: str, pairs: Sequence[tuple[str, str]]) -> Verdict:
     """Supported: the first of each pair has the higher Dice by TEST; contradicted: one has the lower."""
-    dice, lacking = _dice(scores, task, dict.fromkeys(method for pair in pairs for method in pair))
+    dice, lacking = _dice(scores, task, [*dict.fromkeys(method for pair in pairs for method in pair)])
     if lacking:
         return lacking
     d = {f"{better} - {than}": minus(dice, better, than) for better, than in pairs}
@@ -69,23 +73,23 @@ def _above(scores, task, pairs):
     return Verdict(judged, ours, len(dice), *least_clear(map(greater, d.values())))
 
 
-def vorontsov_01(scores):
+def vorontsov_01(scores: pd.DataFrame) -> Verdict:
     return _above(scores, SIMPLE, [(PROPOSED, AE), (AE, SEG)])
 
 
-def vorontsov_02(scores):
+def vorontsov_02(scores: pd.DataFrame) -> Verdict:
     return _above(scores, HARD, [(PROPOSED, AE), (AE, SEG)])
 
 
-def vorontsov_03(scores):
+def vorontsov_03(scores: pd.DataFrame) -> Verdict:
     return _above(scores, LARGE, [(PROPOSED, AE), (AE, SEG)])
 
 
-def vorontsov_04(scores):
+def vorontsov_04(scores: pd.DataFrame) -> Verdict:
     return comparable(scores, _above(scores, BRATS, [(PROPOSED, AE), (AE, SEG)]))
 
 
-def vorontsov_05(scores):
+def vorontsov_05(scores: pd.DataFrame) -> Verdict:
     gains, beside, missing = {}, [], None
     for task in MNIST:
         dice, lacking = _dice(scores, task, (PROPOSED, AE))
@@ -105,15 +109,15 @@ def vorontsov_05(scores):
     return Verdict(verdict(supported, contradicted), ours, min(map(len, gains.values())), "intervals of one sd")
 
 
-def vorontsov_06(scores):
+def vorontsov_06(scores: pd.DataFrame) -> Verdict:
     return _above(scores, HARD, [(PROPOSED, SEPARATE)])
 
 
-def vorontsov_07(scores):
+def vorontsov_07(scores: pd.DataFrame) -> Verdict:
     return _above(scores, LARGE, [(SEPARATE, PROPOSED)])
 
 
-def vorontsov_08(scores):
+def vorontsov_08(scores: pd.DataFrame) -> Verdict:
     task = BRATS if on_brats(scores) else SIMPLE
     dice, lacking = _dice(scores, task, (PROPOSED, SEPARATE))
     if lacking:
@@ -125,7 +129,7 @@ def vorontsov_08(scores):
     return comparable(scores, found) if task == BRATS else found
 
 
-def vorontsov_09(scores):
+def vorontsov_09(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, HARD, (PROPOSED, CONCAT, SUM))
     if lacking:
         return lacking
@@ -139,7 +143,7 @@ def vorontsov_09(scores):
     return Verdict(verdict(p < 0.05, contradicted), f"{ours}; better by test than {better}", len(dice), test, p)
 
 
-def vorontsov_10(scores):
+def vorontsov_10(scores: pd.DataFrame) -> Verdict:
     dice, lacking = _dice(scores, HARD, (PROPOSED, NO_SKIP))
     if lacking:
         return lacking
@@ -148,12 +152,12 @@ def vorontsov_10(scores):
     return Verdict(judged, f"{each(dice)}; difference {tested(d)}", len(d), *greater(d))
 
 
-def vorontsov_11(scores):
+def vorontsov_11(scores: pd.DataFrame) -> Verdict:
     found = _above(scores, HARD, [(skip, than) for skip in TABLE_1B.values() for than in (SEG, AE)])
     return replace(found, ours=f"{found.ours}; {OWN}")
 
 
-def vorontsov_15(scores):
+def vorontsov_15(scores: pd.DataFrame) -> Verdict:
     d = {}
     for task in (SIMPLE, HARD):
         dice, lacking = _dice(scores, task, (PROPOSED, NO_CYCLE))
@@ -165,7 +169,7 @@ def vorontsov_15(scores):
     return Verdict(judged, ours, min(map(len, d.values())), *test)
 
 
-def vorontsov_17(scores):
+def vorontsov_17(scores: pd.DataFrame) -> Verdict:
     d, parts, least = {}, [], []
     for task in MNIST:
         dice, lacking = _dice(scores, task, (PROPOSED, SEG), "digits 0-8")
@@ -187,7 +191,7 @@ def vorontsov_17(scores):
     return Verdict(judged, ours, min(map(len, d.values())), *least_clear(map(greater, d.values())))
 
 
-def vorontsov_18(scores):
+def vorontsov_18(scores: pd.DataFrame) -> Verdict:
     brats = on_brats(scores)
     tables = (published_values("vorontsov2019", table) for table in ("Table 1a", "Table 1b"))
     cells = pd.concat(tables, ignore_index=True)
@@ -211,7 +215,7 @@ def vorontsov_18(scores):
     return Verdict("not run", f"{why}; without that, {ours}", n)
 
 
-def _agreement(cells, runs, least):
+def _agreement(cells: pd.DataFrame, runs: pd.DataFrame, least: int) -> tuple[int, int, str]:
     """How many cells of at least so many runs agree, of how many, and the same with all means in words."""
     of = runs.groupby(["task", "method"])["dice_global"].agg(["mean", "size"]).add_prefix("our_")
     cells = cells.join(of, on=["column", "method"]).query("our_size >= @least")

@@ -3,7 +3,9 @@
 And what these and the claims on Dice share. Differences `d` of two rows or tasks: one a seed.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +30,13 @@ EXTENT = "diversity also grows with how much of an image residuals cover"
 PATIENTS = 20  # in training; the paper has more than ten times as many
 
 
-def on_brats(scores):
-    return (scores["task"] == BRATS).any()
+def on_brats(scores: pd.DataFrame) -> bool:
+    return bool((scores["task"] == BRATS).any())
 
 
-def seeds(scores, task, columns, structure="all"):
+def seeds(
+    scores: pd.DataFrame, task: str, columns: Sequence[tuple[str, str]], structure: str = "all"
+) -> tuple[Any, Verdict | None]:
     """`(frame, None)`: a line for each seed that has all (method, metric) on a task; or `(None, not run)`."""
     if len(scores) and on_brats(scores) != (task == BRATS):
         said, there = ("BraTS", "cluttered MNIST") if task == BRATS else ("cluttered MNIST", "BraTS")
@@ -43,13 +47,14 @@ def seeds(scores, task, columns, structure="all"):
     if len(runs) >= LEAST:
         return runs, None
     methods = " and ".join(dict.fromkeys(method for method, _ in columns))
-    means = ", ".join(f"{method} ({metric}) {of:.3f}" for (method, metric), of in runs.mean().dropna().items())
+    means_of: Any = runs.mean().dropna()
+    means = ", ".join(f"{method} ({metric}) {of:.3f}" for (method, metric), of in means_of.items())
     why = f"{len(runs)} of {LEAST} seeds with {methods} on {task}{': ' if means else ''}{means}"
     few = Verdict("not run", why, len(runs))
     return None, absent(here, columns, [task] if structure == "all" else [task, structure]) or few
 
 
-def comparable(scores, found):
+def comparable(scores: pd.DataFrame, found: Verdict) -> Verdict:
     """At most inconclusive with few training patients."""
     patients = scores.loc[scores["metric"] == "patients", "value"].astype(float).min()
     if found.verdict == "not run" or patients >= PATIENTS:
@@ -58,7 +63,7 @@ def comparable(scores, found):
     return replace(found, verdict="inconclusive", ours=f"not comparable, {number} training patients: {found.ours}")
 
 
-def _both(scores, metrics):
+def _both(scores: pd.DataFrame, metrics: Sequence[str]) -> tuple[Any, Verdict | None]:
     """`(frame, None)` of Proposed: a line for each seed of 48-simple and 48-hard; or `(None, not run)`."""
     found = {}
     for task in (SIMPLE, HARD):
@@ -72,13 +77,13 @@ def _both(scores, metrics):
     return runs, None
 
 
-def _means(runs, metrics):
+def _means(runs: pd.DataFrame, metrics: Sequence[str]) -> str:
     """What was measured on the two tasks, in words."""
     parts = (f"{metric} {runs[SIMPLE, metric].mean():.3f} and {runs[HARD, metric].mean():.3f}" for metric in metrics)
     return f"{SIMPLE} and {HARD}: {', '.join(parts)}"
 
 
-def vorontsov_12(scores):
+def vorontsov_12(scores: pd.DataFrame) -> Verdict:
     metrics = ("removed", "residual_dice", "residual_share", "mask_share")
     runs, lacking = _both(scores, metrics)
     if lacking:
@@ -93,7 +98,7 @@ def vorontsov_12(scores):
     return Verdict(verdict(supported, some_pass(-of for of in d)), ours, len(runs), *greater(less))
 
 
-def vorontsov_13(scores):
+def vorontsov_13(scores: pd.DataFrame) -> Verdict:
     metrics = ("diversity", "entropy")
     runs, lacking = _both(scores, (*metrics, "zeros"))
     if lacking:
@@ -104,7 +109,7 @@ def vorontsov_13(scores):
     return Verdict(verdict((d > 0).all(axis=None), (d < 0).all().any()), ours, len(d), "count")
 
 
-def vorontsov_14(scores):
+def vorontsov_14(scores: pd.DataFrame) -> Verdict:
     columns = [(PROPOSED, "contrast_before"), (PROPOSED, "contrast_after")]
     decide, parts = {}, []
     for sequence in ("flair", "t2", "t1", "t1ce"):
@@ -126,7 +131,7 @@ def vorontsov_14(scores):
     return comparable(scores, Verdict(judged, ours, min(map(len, d)), "means"))
 
 
-def vorontsov_16(scores):
+def vorontsov_16(scores: pd.DataFrame) -> Verdict:
     columns = {(method, metric): None for _, metric, pairs in PARTS for pair in pairs for method in pair}
     runs, lacking = seeds(scores, HARD, [*columns])
     if lacking:

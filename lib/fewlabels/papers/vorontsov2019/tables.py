@@ -1,5 +1,9 @@
 """What the scores of `papers.vorontsov2019.mnist` and `.brats` say, in the layout of Vorontsov et al. 2019, Table 1."""
 
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
 from fewlabels.papers.vorontsov2019.rows import METHODS, SKIP_OF
 from fewlabels.scores.published import published_values
 from fewlabels.scores.tables import beside_paper, markdown, summarise
@@ -13,13 +17,13 @@ TITLE = (
 SKIP_ROWS = {"Proposed": "Compress"} | dict(zip(SKIP_OF, ("Concat", "Sum", "No skip"), strict=True))
 
 
-def dice_of(scores, among):
+def dice_of(scores: pd.DataFrame, among: Iterable[str]) -> pd.Series:
     """Dice of each run of some methods, indexed by method, task and seed."""
     chosen = scores[(scores["metric"] == "dice_global") & (scores["structure"] == "all") & scores["method"].isin(among)]
     return chosen.groupby(["method", "task", "seed"])["value"].mean()
 
 
-def tables(config, scores):
+def tables(config: object, scores: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Callable[[str], str]]]:
     """`{"table1a", "table1b": (frame, caption -> Markdown)}`, frames as of `tables.beside_paper`; 1b where it ran."""
     columns = [task for task in TASKS if (scores["task"] == task).any()]
     ours = summarise(dice_of(scores, METHODS), column="task")

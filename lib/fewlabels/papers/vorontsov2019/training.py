@@ -14,14 +14,14 @@ from fewlabels.engine.training import Stages, seed_of, seeded
 from fewlabels.methods.translation import Autoencoding, Translation, l1
 from fewlabels.papers.vorontsov2019 import rows
 from fewlabels.scores import metrics
-from fewlabels.types import History, Report, Stop
+from fewlabels.types import Device, History, Report, Stop
 
 THRESHOLDS = 200  # tried for the residual, between its quantiles
 MARGIN = 2  # pixels around a mask in which a residual may lie
 SURROUNDING = 5  # pixels around a lesion that it is compared with
 
 
-def on(part: Domains, device: str) -> Domains:
+def on(part: Domains, device: Device) -> Domains:
     return Domains(*(tensor.to(device) for tensor in vars(part).values()))
 
 
@@ -31,7 +31,7 @@ def steps_of(config: rows.Settings, run: rows.Run) -> int:
 
 def train(
     config: rows.Settings, run: rows.Run, build: Callable[[], Translation | Autoencoding], parts: dict[str, Domains],
-    folder: Path, device: str = "cpu", augment: rows.Augment | None = None, report: Report | None = None,
+    folder: Path, device: Device = "cpu", augment: rows.Augment | None = None, report: Report | None = None,
     stop: Stop | None = None,
 ) -> tuple[Translation | Autoencoding, History]:  # fmt: skip
     """The method that `build()` makes, trained on `parts["train"]`, the best on `parts["validation"]`; the history.
@@ -62,7 +62,7 @@ def of_training(config: rows.Settings, run: rows.Run, history: History, train: D
     return found | {"epochs": steps * config.batch_size / images}
 
 
-def of_segmentation(method: Method, test: Domains, device: str) -> tuple[dict[str, float], Tensor]:
+def of_segmentation(method: Method, test: Domains, device: Device) -> tuple[dict[str, float], Tensor]:
     """Dice of the paper (soft, the whole set as one), of thresholded masks, their mean over images; probabilities."""
     p, y = method.predict(test.presence.to(device))[:, 0].cpu(), test.masks
     found = {"dice_global": metrics.dice_global(p, y), "dice_thresholded": metrics.dice_global(p, y, 0.5)}
@@ -71,7 +71,7 @@ def of_segmentation(method: Method, test: Domains, device: str) -> tuple[dict[st
 
 
 def of_translation(
-    config: rows.Settings, method: Translation, test: Domains, device: str, seed: int, left: Tensor | None = None
+    config: rows.Settings, method: Translation, test: Domains, device: Device, seed: int, left: Tensor | None = None
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """What `Translation` removes and adds, on `config.measured` of the test images; and `translated` of them.
 
