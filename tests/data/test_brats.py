@@ -436,7 +436,7 @@ def test_editions(official, data, n):
     assert (cohort.meta["data"], len(set(cohort.groups))) == (data, 3)
     assert data[5:] in cohort.meta["source"]
     assert set(cohort.meta["grade"].values()) == ({"HGG", "LGG"} if data < "brats2020" else {""})
-    assert f"\n3 of {n} patients" in brats.check(official)
+    assert f"\n3 of {n:,} patients" in brats.check(official)
     out = official / "out.npz"
     brats.prepare(official, out)
     assert same(brats.load(out, 8), cohort)
