@@ -13,7 +13,7 @@ import torch
 from helpers import refused, same
 from volumes_kit import patch
 
-from fewlabels.data import brats, brats_files, prepared
+from fewlabels.data import brats, brats_editions, prepared
 from fewlabels.data.cohort import Cohort
 
 FOUR = ("flair", "t1ce", "t1", "t2")
@@ -436,7 +436,7 @@ def test_editions(official, data, n):
     assert (cohort.meta["data"], len(set(cohort.groups))) == (data, 3)
     assert data[5:] in cohort.meta["source"]
     assert set(cohort.meta["grade"].values()) == ({"HGG", "LGG"} if data < "brats2020" else {""})
-    assert f"\n3 of {n} patients" in brats.check(official)
+    assert f"\n3 of {n:,} patients" in brats.check(official)
     out = official / "out.npz"
     brats.prepare(official, out)
     assert same(brats.load(out, 8), cohort)
@@ -652,7 +652,7 @@ def test_real_data(tmp_path):
     root = os.environ.get("FEWLABELS_DATA")
     if not root or not Path(root, "brats").is_dir():
         pytest.skip("FEWLABELS_DATA is not set to a folder that holds brats/: BraTS cannot be shipped")
-    if any(Path(root, "brats", grade).is_dir() for grade in brats_files.GRADES):
+    if any(Path(root, "brats", grade).is_dir() for grade in brats_editions.GRADES):
         pytest.skip("FEWLABELS_DATA holds the official files: reading them takes minutes")
     cohort = brats.load(root, 4)
     assert cohort.meta["data"] == "brats2015-2seq"
