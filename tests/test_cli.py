@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
@@ -425,6 +426,17 @@ def test_nothing_is_trained_for_a_notebook_that_does_not_take_the_parameters(
     assert status == 2
     assert "bortsova2019_table1.py" in err
     assert calls == []
+
+
+def test_what_data_are_warned_of_is_one_line_and_others_say_where(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back behind this test
+    assert main(["list"]) == 0
+    ours, theirs = (
+        warnings.formatwarning("a_gt.nii.gz: turned", category, "lib/data.py", 113, "some code")
+        for category in (UserWarning, DeprecationWarning)
+    )
+    assert ours == "fewlabels: a_gt.nii.gz: turned\n"
+    assert theirs == "lib/data.py:113: DeprecationWarning: a_gt.nii.gz: turned\n  some code\n"
 
 
 def test_who_reads_has_enough():

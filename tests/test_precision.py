@@ -105,7 +105,8 @@ def test_a_processor_without_it_refuses_in_one_line(tmp_path, monkeypatch):
 def test_a_finished_sweep_is_read_anywhere(tmp_path, monkeypatch):
     """Tables of runs in bfloat16 can be made where none could be trained."""
     monkeypatch.setattr(precision, "has_bf16", lambda device: False)
-    monkeypatch.setattr(sweep, "records", lambda experiment, config, *_: dict.fromkeys(experiment.grid(config), {}))
+    record = {"seconds": 1.0}
+    monkeypatch.setattr(sweep, "records", lambda experiment, config, *_: dict.fromkeys(experiment.grid(config), record))
     _, config = params.load(CHECKOUT / "params/jsrt/smoke.yaml")
     config = config.model_copy(update={"precision": "bf16"})
     assert sweep.sweep(jsrt, config, jsrt.load(config), tmp_path, device="cpu") == {}

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from os.path import expanduser
@@ -20,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 from fewlabels.errors import BadInput
 from fewlabels.paths import CHECKOUT, data_root, datasets, results_root
 
+LIBRARY_WARNING = warnings.formatwarning
+
 if TYPE_CHECKING:  # imports pandas and torch, which `list` does without
     from fewlabels.engine.protocols import Experiment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
+    warnings.formatwarning = _in_one_line
     try:
         status = args.command(args)
         sys.stdout.flush()
@@ -46,6 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from what is stored", file=sys.stderr)
         return 75
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+    """What data, or settings, are warned of: without the place in our code, which is of no use to who reads it."""
+    if category is UserWarning:
+        return f"fewlabels: {message}\n"
+    return LIBRARY_WARNING(message, category, *where, **more)
 
 
 def run(args: argparse.Namespace) -> int:

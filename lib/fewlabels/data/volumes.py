@@ -1,6 +1,7 @@
 """Volumes of any kind that is read here: NIfTI, NRRD, and a folder with one DICOM series."""
 
 import gzip
+import locale
 import math
 import re
 import zlib
@@ -78,7 +79,7 @@ def _spacing(path: Path, fields: Mapping[str, str]) -> tuple[float, ...]:
 def _dicom(folder: Path) -> Volume:
     import SimpleITK as sitk
 
-    loud = sitk.ProcessObject.GetGlobalWarningDisplay()
+    loud, language = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_ALL)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is refused here
     try:
         return _series(folder, sitk)
@@ -86,6 +87,7 @@ def _dicom(folder: Path) -> Volume:
         raise BadInput(folder, "a whole DICOM series", _words_of(error)) from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(loud)
+        locale.setlocale(locale.LC_ALL, language)  # GDCM leaves "C", under which Python opens files as ASCII
 
 
 def _series(folder: Path, sitk: Any) -> Volume:

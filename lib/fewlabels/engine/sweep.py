@@ -156,7 +156,7 @@ def stored(
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         config_then, data_then = record["config"], record["provenance"]["fingerprint"]
-        record["subjects"], record["scores"].items(), record["overall"].items(), config_then.items()
+        record["seconds"], record["subjects"], record["scores"].items(), record["overall"].items(), config_then.items()
     except (ValueError, KeyError, TypeError, AttributeError):
         path.rename(path.with_suffix(".damaged"))
         print(f"{path}: damaged, moved aside as {path.with_suffix('.damaged').name}; the run is done again")
