@@ -1,6 +1,7 @@
 """Files of volumes: changes below what libraries let one write, and DICOM series."""
 
 import gzip
+import locale
 import struct
 
 import numpy as np
@@ -53,6 +54,7 @@ def write_dicom(folder, image, intercept=-1024, series="1.2.826.0.1.3680043.2.11
     direction = np.array(image.GetDirection()).reshape(3, 3)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
+    language = locale.setlocale(locale.LC_ALL)
     for z in range(image.GetDepth()):
         piece = image[:, :, z]
         place = image.TransformIndexToPhysicalPoint((0, 0, z))
@@ -74,3 +76,4 @@ def write_dicom(folder, image, intercept=-1024, series="1.2.826.0.1.3680043.2.11
         if z not in leave_out:
             writer.SetFileName(str(folder / f"IM{z:03}.dcm"))
             writer.Execute(piece)
+    locale.setlocale(locale.LC_ALL, language)  # GDCM's writer leaves "C": files would be ASCII

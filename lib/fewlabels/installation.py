@@ -52,7 +52,7 @@ def run(command: list[str], say: Callable[[], None], **more: str) -> None:
 
 def install(venv: Path, lock: Path) -> None:
     """Makes `venv`, or goes on with it, and installs what `lock` names and this repository."""
-    line, temporary = Line(), venv / "tmp"
+    line, temporary, most = Line(), venv / "tmp", 0.0
     packages = sum("==" in text for text in lock.read_text(encoding="utf-8").splitlines())
     pip = [str(venv / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
 
@@ -64,8 +64,10 @@ def install(venv: Path, lock: Path) -> None:
             done = min(installed(), packages)
             line.say(f"2/3 packages: {done} of {packages} installed", done / packages)
         else:
-            mb = _megabytes(temporary)
-            line.say(f"2/3 packages: {mb:,.0f} of about {ALL_MB:,} MB downloaded", mb / ALL_MB / 2)
+            nonlocal most
+            most = max(most, _megabytes(temporary))  # pip deletes some of it again
+            of = f" of about {ALL_MB:,}" if most < ALL_MB else ""
+            line.say(f"2/3 packages: {most:,.0f}{of} MB downloaded", min(most / ALL_MB, 1) / 2)
 
     try:
         run([sys.executable, "-m", "venv", str(venv)], lambda: line.say("1/3 virtual environment"))

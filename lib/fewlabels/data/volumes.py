@@ -1,7 +1,6 @@
 """Volumes of any kind that is read here: NIfTI, NRRD, and a folder with one DICOM series."""
 
 import gzip
-import locale
 import math
 import re
 import zlib
@@ -79,7 +78,7 @@ def _spacing(path: Path, fields: Mapping[str, str]) -> tuple[float, ...]:
 def _dicom(folder: Path) -> Volume:
     import SimpleITK as sitk
 
-    loud, language = sitk.ProcessObject.GetGlobalWarningDisplay(), locale.setlocale(locale.LC_ALL)
+    loud = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is refused here
     try:
         return _series(folder, sitk)
@@ -87,7 +86,6 @@ def _dicom(folder: Path) -> Volume:
         raise BadInput(folder, "a whole DICOM series", _words_of(error)) from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(loud)
-        locale.setlocale(locale.LC_ALL, language)  # GDCM leaves "C", under which Python opens files as ASCII
 
 
 def _series(folder: Path, sitk: Any) -> Volume:
