@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.types import Device
 
+from fewlabels.types import Device
 from fewlabels.warps import affine_field, control_to_dense, random_control, warp
 
 
@@ -36,7 +36,7 @@ def rotation(x: Tensor, most: float = 45.0) -> Tensor:
     return rotate(x, (2 * torch.rand(len(x), device=x.device) - 1) * most)
 
 
-def random_affine(n: int, size: Sequence[int], device: Device = None) -> Tensor:
+def random_affine(n: int, size: Sequence[int], device: Device | None = None) -> Tensor:
     """Fields `(n, 2, *size)` of Chaitanya et al. 2019, Section 4: each one of five, with equal probability.
 
     Rotated by U(-15, 15) degrees; scaled by U(0.9, 1.1); flipped left to right; rotated by a multiple of 45 degrees;
@@ -56,7 +56,7 @@ def random_affine(n: int, size: Sequence[int], device: Device = None) -> Tensor:
     return affine_field(torch.stack(rows, 1), size)
 
 
-def random_elastic(n: int, size: Sequence[int], sd: float = 10.0, device: Device = None) -> Tensor:
+def random_elastic(n: int, size: Sequence[int], sd: float = 10.0, device: Device | None = None) -> Tensor:
     """Fields `(n, D, *size)` through 3 x 3 displacements from N(0, sd^2) pixels (Chaitanya et al. 2019, Section 4).
 
     Cubic splines with the outer points on the outer pixels; the release uses scikit-image's `resize`.

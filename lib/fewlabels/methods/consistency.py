@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.types import Device
 
 from fewlabels.losses import mean_squared_error, soft_jaccard, symmetric_kl
 from fewlabels.methods.norms import Norm, check_norm, of_both
 from fewlabels.methods.resumable import Resumable, predict
-from fewlabels.types import Batch, DrawFields, Losses
+from fewlabels.types import Batch, Device, DrawFields, Losses
 from fewlabels.warps import align, gaussian_field, inside, transform_labels, warp
 from fewlabels.warps.labels import check_order
 
@@ -32,7 +31,7 @@ DISTANCES = {
 REACHED = 0.5  # a pixel whose t2 o t1^-1 is known less precisely than this (pixels) takes no part in C
 
 
-def draw_transforms(n: int, size: Sequence[int], alpha: float, sigma: float, device: Device = None) -> Tensor:
+def draw_transforms(n: int, size: Sequence[int], alpha: float, sigma: float, device: Device | None = None) -> Tensor:
     """n transforms t ~ T as fields `(n, D, *size)`: the identity with probability 1/2, else elastic (Section 3)."""
     fields = gaussian_field(n, size, alpha, sigma, device=device)
     return fields * (torch.rand(n, *[1] * (1 + len(size)), device=device) < 0.5)

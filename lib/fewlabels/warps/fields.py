@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.types import Device
 
+from fewlabels.types import Device
 from fewlabels.warps.matrices import along, smoothing
 
 
@@ -29,7 +29,7 @@ def control_to_dense(control: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def random_control(
-    n: int, points: Sequence[int], sd: float, generator: torch.Generator | None = None, device: Device = None,
+    n: int, points: Sequence[int], sd: float, generator: torch.Generator | None = None, device: Device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # fmt: skip
     """Normal displacements of `sd` pixels at the control points: `(n, D, *points)`, independent in each component."""
@@ -38,7 +38,7 @@ def random_control(
 
 def gaussian_field(
     n: int, size: Sequence[int], alpha: float, sigma: float, generator: torch.Generator | None = None,
-    device: Device = None, dtype: torch.dtype = torch.float32,
+    device: Device | None = None, dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # fmt: skip
     """Uniform noise U(-alpha, alpha) per pixel and component, smoothed by a Gaussian of `sigma` pixels.
 
@@ -118,7 +118,7 @@ def elasticdeform_affine(
     return affine_field(torch.as_tensor(pull[:, :D]), size).to(dtype)
 
 
-def pixels(size: Sequence[int], dtype: torch.dtype, device: Device) -> Tensor:
+def pixels(size: Sequence[int], dtype: torch.dtype, device: Device | None) -> Tensor:
     """The coordinates q of every pixel, `(D, *size)`."""
     axes = [torch.arange(length, dtype=dtype, device=device) for length in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
