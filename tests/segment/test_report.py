@@ -240,7 +240,7 @@ def test_small_shares_keep_a_digit(words, share):
     assert report.percent(share) == words
 
 
-@pytest.mark.parametrize(("words", "stored"), [("rgb 255 0 0", [255, 0, 0]), ("0.5", 0.5), ("1000000", 1000000)])
+@pytest.mark.parametrize(("words", "stored"), [("#ff000a", [255, 0, 10]), ("0.5", 0.5), ("1000000", 1000000)])
 def test_values_are_said_as_they_are_stored(words, stored):
     assert report.value(json.loads(json.dumps(stored))) == words
 

@@ -113,9 +113,9 @@ def duration(seconds: float | None) -> str:
 
 
 def value(stored: Any) -> str:
-    """A label's stored value: a number, or red, green, blue."""
+    """A label's stored value as classes.yaml has it: a number, or red, green and blue as "#ff0000"."""
     if isinstance(stored, list | tuple):
-        return "rgb " + " ".join(f"{part:g}" for part in stored)
+        return "#" + "".join(f"{part:02x}" for part in stored)
     return f"{stored:g}" if isinstance(stored, float) else str(stored)
 
 
