@@ -51,6 +51,9 @@ def pairs(data):
         ("07.png", "lesions/07.png"),
         ("a/07.png", "b/07_gt.png"),
         ("label.png", "label.png"),
+        ("07.nii.gz", "07/mask.nii.gz"),
+        ("p1/image.nii.gz", "p1/mask.nii.gz"),
+        ("p1/ct.nii.gz", "p1/segmentation.nii.gz"),
     ],
 )
 def test_names(tmp_path, image, mask):
@@ -76,10 +79,11 @@ def test_frames_numbered_from_0000(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "layout", ["{}/{}.png", "{}/{}_mask.png", "fold1/masks/{}/{}.png", "{}/fold1/{}.gif", "a/{}/{}.png"]
+    "layout",
+    ["{0}/{1}.png", "{0}/{1}_mask.png", "fold1/masks/{0}/{1}.png", "{0}/fold1/{1}.gif", "a/{0}/{1}.png", "{1}/{0}.png"],
 )
 def test_a_folder_for_each_class(tmp_path, layout):
-    """SCR has fold1/masks/heart/JPCLN001.gif."""
+    """SCR has fold1/masks/heart/JPCLN001.gif; others have a folder for each image."""
     classes = ("heart", "left lung")
     masks = [layout.format(part, n) for n in ("J1", "J2") for part in classes]
     made(tmp_path, "images/J1.png", "images/J2.png", "images/J3.png", *(f"masks/{mask}" for mask in masks))
@@ -136,6 +140,8 @@ def test_images_without_masks(tmp_path):
         (("images/1.png", "masks/1.png", "masks/2.png"), ["masks named as images are (1, ...), found 2.png"]),
         (("images/a.png", "images/a.jpg", "masks/a.png"), ["one image of a name, found a.jpg, a.png"]),
         (("images/a.png", "masks/a.png", "masks/a.tif"), ["one mask, or one for each class", "a.png, masks/a.tif"]),
+        (("images/1.png", "masks/1.png", "masks/1_2.png"), ["1.png: expected one mask, or one for each class"]),
+        (("images/a.png", "masks/a/1.png", "masks/b/1.png"), ["masks named as images are (a, ...), found b/1.png"]),
         (("images/a.png", "masks/a.png", "masks/a_mask.png"), ["one mask", "masks/a.png, masks/a_mask.png"]),
         (("images/a/1.png", "images/b/1.png", "masks/1.png"), ["1.png: expected one image of its name", "a/1, b/1"]),
         (

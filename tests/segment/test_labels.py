@@ -294,3 +294,10 @@ def test_files_of_classes_that_overlap():
     labels, notes = decide({"a": [whole, core]}, None, ("whole", "core"))
     assert f"overlap in 1 of 1 images, most in a ({(TWO == 2).sum()} pixels)" in notes[1]
     np.testing.assert_array_equal(encode([whole, core], labels)[0], TWO)
+
+
+def test_one_class_drawn_by_two_people():
+    """CHASE has 01L_1stHO.png and 01L_2ndHO.png."""
+    first, second = mask((0, 1, 1)), np.roll(mask((0, 1, 1)), 1, axis=2)
+    _, notes = decide({"a": [first, second]}, None, ("1stHO", "2ndHO"))
+    assert "1stHO, 2ndHO overlap in most of their pixels: are they one class, drawn twice?" in notes

@@ -251,6 +251,9 @@ def test_masks_as_programs_write_them(tmp_path, image):
     same(read_mask(saved(tmp_path / "alpha.png", np.dstack([full, 0 * full, full, white[0]])), like, image), white)
     colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)[CLASSES[0]]
     same(read_mask(saved(tmp_path / "colours.png", colours), like, image), colours[None])
+    clear = np.where(CLASSES[0] > 0, 255, 0).astype(np.uint8)  # what is under it, nobody drew
+    hidden = np.dstack([np.where(clear[..., None], colours, RED), clear])
+    same(read_mask(saved(tmp_path / "hidden.png", hidden), like, image), colours[None])
     Image.fromarray(white[0] > 0).save(tmp_path / "bit.png")
     same(read_mask(tmp_path / "bit.png", like, image), white)
     tifffile.imwrite(tmp_path / "float.tif", white[0] / np.float32(255))
@@ -267,6 +270,15 @@ def test_a_mask_of_another_size(tmp_path, image):
     refused(lambda: read_mask(tmp_path / "s.tif", read(image), image), "found 17 x 11 pixels in 5 slices")
     (tmp_path / "bad.png").write_bytes(path.read_bytes()[:50])
     refused(lambda: read_mask(tmp_path / "bad.png", read(image), image), "bad.png: expected a mask that can be read")
+
+
+def test_a_mask_of_an_image_that_is_turned(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    image, path = saved(tmp_path / "i.jpg", GREY, exif=exif), saved(tmp_path / "m.png", GREY)
+    text = f"expected 11 x 17 pixels, as {image} (turned as its EXIF says), found 17 x 11 pixels"
+    refused(lambda: read_mask(path, read(image), image), text)
+    same(read_mask(saved(path, GREY.T), read(image), image), GREY.T[None])
 
 
 def itk(array, direction=TILT, origin=(10, -20.5, 7.25), spacing=(0.8, 1.25, 3.0)):

@@ -44,7 +44,8 @@ def paired(data: Path) -> list[Case]:
     A mask has the name of its image, with another ending or not. Where that leads to none, these are passed over:
     upper and lower case; `_mask`, `_seg`, `_label`, `_gt` and the like, before or behind; nnU-Net's `_0000` of an
     image; folders. Where each class has a file of its own, that is in a folder of the class (`masks/heart/01.png`) or
-    has its name behind (`masks/01_heart.png`). Files of other endings are warned of, once.
+    of the image (`masks/01/heart.png`), or has the class behind its name (`masks/01_heart.png`). Files of other endings
+    are warned of, once.
 
     Raises `BadInput` naming the files: no images or masks, a mask without an image or with two, two images of one name,
     two masks of one image that are not of two classes, classes that not all images with masks have.
@@ -81,7 +82,7 @@ def _cases(data: Path, images: dict[str, Path], found: dict[str, list[tuple[Path
     parts: dict[str, dict[str, Path]] = {}
     for name, each in found.items():
         classes = _classes([match for _, match in each])
-        if len(set(classes)) < len(classes):
+        if len(set(classes)) < len(classes) or (len(each) > 1 and "" in classes):
             raise BadInput(images[name], "one mask, or one for each class", _listed((p for p, _ in each), data))
         parts[name] = dict(sorted(zip(classes, (path for path, _ in each))))
     every = sorted({part for each in parts.values() for part in each})
@@ -119,9 +120,11 @@ class _Names:
         self.exact = set(names)
         self.lower: dict[str, list[str]] = defaultdict(list)
         self.bare: dict[str, list[str]] = defaultdict(list)  # without folders
+        self.inside: dict[str, list[str]] = defaultdict(list)  # of a folder
         for name in self.exact:
             self.lower[name.lower()].append(name)
             path = PurePosixPath(name)
+            self.inside[path.parent.as_posix().lower()].append(name)
             for key in {path.name.lower(), _plain(path.name), _image(path.name)}:
                 self.bare[key].append(name)
 
@@ -139,6 +142,16 @@ class _Names:
         for at in reversed([m.start() for m in re.finditer(r"[-_. ]", plain)]):  # the longest name that is an image's
             if names := self.bare.get(plain[:at]) or self.bare.get(_image(plain[:at])):
                 return self.nearest(mask, names, above, plain[at + 1 :])
+        word = "" if re.fullmatch(WORDS, plain) else plain
+        for at in range(len(above), 0, -1):  # a folder of masks for each image
+            folder = "/".join(above[:at]).lower()
+            for names in (
+                self.lower.get(folder, []),
+                self.inside.get(folder, []),
+                self.bare.get(above[at - 1].lower()),
+            ):
+                if names and len(names) == 1:
+                    return self.nearest(mask, names, above[: at - 1], word)
         return None
 
     def nearest(self, mask: Path, names: list[str], above: tuple[str, ...], word: str) -> _Found:

@@ -121,11 +121,8 @@ def _files(
             raise BadInput(given, f"numbers of {', '.join(parts)}", ", ".join(named.values()))
         values = (numbers.get(back, 0), *(numbers[part.lower()] for part in parts))
         names = (named.get(values[0], "background"), *parts)
-    both = {
-        name: n
-        for name, each in masks.items()
-        if (n := np.count_nonzero(np.sum([_drawn(array) for array in each], axis=0) > 1))
-    }
+    drawn = {name: [_drawn(array) for array in each] for name, each in masks.items()}
+    both = {name: n for name, each in drawn.items() if (n := np.count_nonzero(np.sum(each, axis=0) > 1))}
     notes = [
         "each class has its own file; the masks that are written have the numbers "
         + ", ".join(f"{value} {name}" for value, name in zip(values, names))
@@ -134,9 +131,11 @@ def _files(
         worst = max(both, key=lambda name: both[name])
         notes.append(
             f"files of two classes overlap in {len(both)} of {len(masks)} images, most in {worst} ({both[worst]} "
-            f"pixels): the later of {', '.join(names[1:])} is taken"
+            f"pixels): the later of {', '.join(parts)} is taken"
         )
-    if empty := [names[i + 1] for i in range(count) if not any(_drawn(each[i]).any() for each in masks.values())]:
+        if 2 * sum(both.values()) > sum(np.count_nonzero(np.any(each, axis=0)) for each in drawn.values()):
+            notes.append(f"{', '.join(parts)} overlap in most of their pixels: are they one class, drawn twice?")
+    if empty := [names[i + 1] for i in range(count) if not any(each[i].any() for each in drawn.values())]:
         notes.append(f"no mask has {', '.join(empty)}")
     if len(empty) == count:
         raise BadInput("masks", "something drawn", "files of one value")

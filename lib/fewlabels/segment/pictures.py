@@ -64,7 +64,8 @@ def read_mask(path: Path, like: Picture, image: Path) -> np.ndarray:
             array, _ = tiff.read(path) if tiff.is_one(path) else _picture(path, labels=True)
             array = _grey(_real(path, _opaque(array)))
     if array.shape[:3] != like.array.shape[:3]:
-        raise BadInput(path, f"{_size(like.array)}, as {image}", _size(array))
+        why = f" ({like.note})" if like.note else ""
+        raise BadInput(path, f"{_size(like.array)}, as {image}{why}", _size(array))
     if array.shape[-1] == 3 and like.geometry is not None:
         raise BadInput(path, "one number a voxel", "colours")
     return array if array.shape[-1] == 3 else array[..., 0]
@@ -147,12 +148,13 @@ def _picture(path: Path, labels: bool) -> tuple[np.ndarray, list[str]]:
 
 
 def _opaque(array: np.ndarray) -> np.ndarray:
-    """A mask without its alpha channel, or that alone where it is what is drawn: all colours are the same."""
+    """A mask without its alpha channel: black where it is transparent. Where all colours are the same, that channel is
+    what is drawn."""
     if array.shape[-1] not in (2, 4):
         return array
     colours, alpha = array[..., :-1], array[..., -1:]
     drawn = (colours == colours[:1, :1, :1]).all() and alpha.min() < alpha.max()
-    return alpha if drawn else colours
+    return alpha if drawn else np.where(alpha > 0, colours, 0).astype(array.dtype)
 
 
 def _grey(array: np.ndarray) -> np.ndarray:
