@@ -108,7 +108,8 @@ class EfficientUNet(nn.Module):
         if x.ndim != 4 or any(n % 32 or not n for n in x.shape[2:]):
             raise ValueError(f"images: expected (N, C, H, W), H and W multiples of 32, found {tuple(x.shape)}")
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        *skips, y = [x, *self.encoder(x)]
+        features: list[Tensor] = self.encoder(x)
+        *skips, y = [x, *features]
         for decode in self.decoder:
             y = decode(torch.cat([F.interpolate(y, scale_factor=2.0), skips.pop()], 1))
         return self.classify(y)

@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from fewlabels.installation import Line
 from fewlabels.models.efficientnet_lite import EfficientNetLite0, load_imagenet
 from fewlabels.scores.shares import beyond, class_shares
 from fewlabels.segment import ensemble, forest, report
-from fewlabels.segment.folder import Case, paired
+from fewlabels.segment.folder import Case, images_below, paired
+from fewlabels.segment.labels import decode
 from fewlabels.segment.learn import SemiSupervised, Supervised
 from fewlabels.segment.overlays import overlay
 from fewlabels.segment.pictures import read, write_mask
@@ -85,7 +87,7 @@ def predict(model: Path | str, images: Path | str, out: Path | str) -> Path:
     Raises `BadInput` naming what cannot be read, or written.
     """
     together, images, out = ensemble.load(Path(model)), Path(images), Path(out)
-    found = paired_images(images)
+    found = images_below(images)
     with writable(out):
         for case in found:
             picture = read(case.image)
@@ -104,7 +106,7 @@ class _Run:
         self.stop, self.line, self.quiet = stop, Line(), quiet
         self.overlays: dict[str, Path] = {}
         self.state: dict[str, Any] = {
-            "data": str(data.absolute()), "command": f"fewlabels segment {data} --minutes {minutes:g}",
+            "data": str(data.absolute()), "command": f"fewlabels segment {quote(str(data))} --minutes {minutes:g}",
             "made": f"{datetime.now():%Y-%m-%d %H:%M}", "version": version("fewlabels"), "finished": False,
             "minutes": minutes, "mark": mark, "members": [], "warnings": [], "stage": "reading the files",
         }  # fmt: skip
@@ -312,16 +314,7 @@ class _Run:
             )
 
 
-def paired_images(folder: Path) -> list[Case]:
-    """All images below a folder, as cases without masks. Raises `BadInput` if there is none."""
-    from fewlabels.segment.folder import images_below
-
-    return images_below(folder)
-
-
 def _decoded(together: ensemble.Ensemble, classes: np.ndarray) -> np.ndarray:
-    from fewlabels.segment.labels import decode
-
     return decode(classes.astype(np.int64), together.seen.labels)
 
 

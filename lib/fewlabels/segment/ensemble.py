@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ def export(ensemble: Ensemble, path: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(2, ensemble.seen.channels, 64, 96, generator=generator)
     axes = {0: "n", 2: "h", 3: "w"}
-    with whole(path) as file:
+    with whole(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of itself: the other one wants onnxscript, and keeps a size
         torch.onnx.export(
             together, (x[:1, :, :, :64],), str(file), input_names=["images"], output_names=["probabilities"],
             dynamic_axes={"images": axes, "probabilities": axes}, dynamo=False,
