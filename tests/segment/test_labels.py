@@ -153,8 +153,39 @@ def test_numbers_and_255_as_in_voc():
     assert "ignore" in notes[0]
 
 
+def test_jpeg_with_straight_edges():
+    """Whose noise has an inside too, as it is the same along an edge."""
+    square = np.zeros((1, 400, 400), np.uint8)
+    square[:, 60:190, 83:244] = 255
+    square[:, 210:222, 50:60] = 255
+    for quality in (30, 75, 90):
+        found = decided(jpeg(square, quality))[0].values
+        assert len(found) == 2
+        assert found[0] == 0
+        assert found[1] >= 250
+
+
+def test_many_numbers_of_an_atlas_stay_what_they_are():
+    """FreeSurfer's lie near to each other, and some are rare."""
+    numbers = np.array(
+        [0, 2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28, 41, 42, 43, 44, 77, 85, 251]
+    )
+    grid = np.zeros((2, 90, 90), np.int16)
+    for at, number in enumerate(numbers[1:]):
+        y, x = divmod(at, 5)
+        side = 12 if at % 2 else 4
+        grid[:, 17 * y + 2 : 17 * y + 2 + side, 17 * x + 2 : 17 * x + 2 + side] = number
+    labels, notes = decided(grid)
+    assert labels.values == tuple(numbers)
+    assert notes == []
+
+
 def test_what_is_no_mask_of_classes():
     rng = np.random.default_rng(0)
+    photograph = ndimage.gaussian_filter(rng.random((1, 64, 80)), 2) * 255
+    refused(lambda: decided(photograph.astype(np.uint8)), "masks: expected at most 32 classes", "are they images?")
+    noise = rng.integers(0, 256, (1, 64, 80, 3), dtype=np.uint8)
+    refused(lambda: decided(noise), "masks: expected at most 32 classes", "are they images?")
     cells = np.repeat(np.repeat(rng.permutation(80).reshape(8, 10), 8, 0), 8, 1)[None]
     refused(lambda: decided(cells), "masks: expected at most 32 classes, found 80 values; are they instances")
     refused(lambda: decided(np.zeros((1, 4, 4), np.uint8)), "masks: expected at least two values", "only 0")
@@ -243,6 +274,19 @@ def test_one_file_for_each_class():
     assert "0 background, 1 ring, 2 core" in notes[0]
     assert (encode([ring, core], labels)[0] != TWO).mean() < 0.01
     np.testing.assert_array_equal(decode(encode([ring, core * 0], labels), labels), (ring > 0).astype(np.uint8))
+
+
+def test_one_file_for_each_class_with_numbers(tmp_path):
+    """classes.yaml says the number of each by its name, in any order, and what is ignored in any of the files."""
+    given = written(tmp_path, "{names: {0: background, 7: core, 5: Ring}, ignore: 100}")
+    ring, core = mask((0, 255, 0)), mask((0, 0, 255))
+    core[0, 0] = 100
+    labels, _ = decide({"a": [core, ring]}, given, ("core", "ring"))
+    assert labels == Labels(("background", "core", "ring"), (0, 7, 5), 100, "files")
+    expected = np.array((0, 5, 7))[TWO]
+    expected[0] = 100
+    np.testing.assert_array_equal(decode(encode([core, ring], labels), labels)[0], expected)
+    refused(lambda: decide({"a": [core, ring]}, given, ("core", "rim")), f"{given}: expected numbers of core, rim")
 
 
 def test_files_of_classes_that_overlap():

@@ -1,7 +1,6 @@
 """What the numbers and colours in masks mean: classes, by classes.yaml or by what is seen; there and back."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +9,8 @@ from scipy import ndimage
 
 from fewlabels.errors import BadInput
 from fewlabels.segment.classes import Value, read_classes
+from fewlabels.segment.values import deep, seen, totals, unique, word
 
-MOST = 32  # classes; what has more are instances, or no labels
-INDEX = 31  # values of 0 to this are numbers of classes: nothing lies between two of them
-NOISE = 1 / 32  # of the values' range, around a class's value: JPEG's
-FEWEST = 9  # pixels inside of a class, for a value of a noisy mask to be one
-INSIDE = 0.1  # of the pixels of a class, at least, have it all around them, unless it is thin
-ALONE = 0.9  # of a value's pixels that lie between a lower and a higher one: it is drawn on edges only
 BACKGROUNDS = ("background", "bg", "backgr")
 
 
@@ -46,25 +40,25 @@ def decide(
     """
     named, ignore = read_classes(given) if given is not None and given.is_file() else ({}, None)
     if parts or any(len(each) > 1 for each in masks.values()):
-        return _files(masks, named, ignore, parts)
+        return _files(masks, named, ignore, given, parts)
     arrays = {name: each[0] for name, each in masks.items()}
     colours = any(array.ndim == 4 for array in arrays.values())
-    counts = _counts(arrays, colours)
+    counts = totals(arrays, colours)
     notes: list[str] = []
     if named:
         present = _named(arrays, counts, named, ignore, given, notes)
     else:
-        present = _seen({name: _deep(array, colours) for name, array in arrays.items()}, counts, notes)
+        present = seen({name: deep(array, colours) for name, array in arrays.items()}, counts, notes)
     if len(present) < 2:
-        found = f"only {_word(present[0])}" if present else "none"
+        found = f"only {word(present[0])}" if present else "none"
         raise BadInput("masks", "at least two values, the background's and a class's", found)
     black: Value = (0, 0, 0) if colours else 0
     first = next((v for v in present if named.get(v, "").lower() in BACKGROUNDS), black)
     if first not in present:
         first = max(present, key=lambda value: counts.get(value, 0))
-        notes.append(f"{_word(first)} is the most frequent value, and taken for the background")
+        notes.append(f"{word(first)} is the most frequent value, and taken for the background")
     values = (first, *(value for value in present if value != first))
-    names = tuple(named.get(v) or ("background" if v == first else _word(v)) for v in values)
+    names = tuple(named.get(v) or ("background" if v == first else word(v)) for v in values)
     return Labels(names, values, ignore, "colours" if colours else "values"), notes
 
 
@@ -78,11 +72,13 @@ def encode(raw: Sequence[np.ndarray], labels: Labels) -> np.ndarray:
         classes = np.zeros(raw[0].shape[:3], np.int64)
         for at, array in enumerate(raw):
             classes[_drawn(array)] = at + 1
+        if labels.ignore is not None:
+            classes[np.any([(deep(a, False) == labels.ignore).all(-1) for a in raw], axis=0)] = -1
         return classes
-    array = _deep(raw[0], labels.kind == "colours")
+    array = deep(raw[0], labels.kind == "colours")
     known = np.array([*labels.values, *([] if labels.ignore is None else [labels.ignore])], dtype=float)
     known = known.reshape(len(known), -1)
-    values, inverse = _unique(array)
+    values, inverse = unique(array)
     distances = np.linalg.norm(values[:, None] - known, axis=2)
     nearest = distances.argmin(1)
     classes = nearest[inverse]
@@ -108,18 +104,32 @@ def decode(classes: np.ndarray, labels: Labels) -> np.ndarray:
 
 
 def _files(
-    masks: Mapping[str, Sequence[np.ndarray]], named: dict[Value, str], ignore: Value | None, parts: Sequence[str]
+    masks: Mapping[str, Sequence[np.ndarray]],
+    named: dict[Value, str],
+    ignore: Value | None,
+    given: Path | None,
+    parts: Sequence[str],
 ) -> tuple[Labels, list[str]]:
+    """Classes that have a file each: numbered in their order, or as classes.yaml says by their names."""
     count = max(map(len, masks.values()))
-    if given := [named.get(at + 1) for at in range(count)] if named else []:
-        parts = [name or part for name, part in zip(given, parts or map(str, range(1, count + 1)))]
-    names = ("background", *(parts or (f"class {at}" for at in range(1, count + 1))))
+    parts = parts or [f"class {at}" for at in range(1, count + 1)]
+    names, values = ("background", *parts), tuple(range(count + 1))
+    if named:
+        numbers = {name.lower(): value for value, name in named.items()}
+        back = next((name for name in numbers if name in BACKGROUNDS), named.get(0, "").lower())
+        if {*numbers} - {back} != {part.lower() for part in parts} or any(isinstance(v, tuple) for v in named):
+            raise BadInput(given, f"numbers of {', '.join(parts)}", ", ".join(named.values()))
+        values = (numbers.get(back, 0), *(numbers[part.lower()] for part in parts))
+        names = (named.get(values[0], "background"), *parts)
     both = {
         name: n
         for name, each in masks.items()
         if (n := np.count_nonzero(np.sum([_drawn(array) for array in each], axis=0) > 1))
     }
-    notes = [f"each class has its own file; the masks that are written have the numbers {_numbers(names)}"]
+    notes = [
+        "each class has its own file; the masks that are written have the numbers "
+        + ", ".join(f"{value} {name}" for value, name in zip(values, names))
+    ]
     if both:
         worst = max(both, key=lambda name: both[name])
         notes.append(
@@ -130,11 +140,7 @@ def _files(
         notes.append(f"no mask has {', '.join(empty)}")
     if len(empty) == count:
         raise BadInput("masks", "something drawn", "files of one value")
-    return Labels(names, tuple(range(count + 1)), None, "files"), notes
-
-
-def _numbers(names: Sequence[str]) -> str:
-    return ", ".join(f"{at} {name}" for at, name in enumerate(names))
+    return Labels(names, values, ignore, "files"), notes
 
 
 def _drawn(array: np.ndarray) -> np.ndarray:
@@ -156,137 +162,15 @@ def _named(
     wrong = [v for v in known if isinstance(v, tuple) != any(isinstance(c, tuple) for c in counts)]
     if wrong:
         kind = "numbers" if isinstance(wrong[0], tuple) else 'colours, as "#ff0000"'
-        raise BadInput(given, f"{kind}, as the masks have", _word(wrong[0]))
+        raise BadInput(given, f"{kind}, as the masks have", word(wrong[0]))
     other = {value: n for value, n in counts.items() if value not in known}
     share = sum(other.values()) / sum(counts.values())
     if other and (share > 0.1 or len(counts) <= len(known) + 2):
         value = max(other, key=lambda v: other[v])
-        name = next(n for n, a in arrays.items() if (_deep(a, isinstance(value, tuple)) == value).all(-1).any())
-        raise BadInput(given, "a name for each value of the masks", f"none for {_word(value)} in {name}")
+        name = next(n for n, a in arrays.items() if (deep(a, isinstance(value, tuple)) == value).all(-1).any())
+        raise BadInput(given, "a name for each value of the masks", f"none for {word(value)} in {name}")
     if other:
         notes.append(f"{100 * share:.2g} % of the pixels have values that {given} does not name: the nearest is taken")
     if missing := [name for value, name in named.items() if value not in counts]:
         notes.append(f"no mask has {', '.join(missing)}")
     return [value for value in named if value in counts]
-
-
-def _seen(arrays: Mapping[str, np.ndarray], counts: dict[Value, int], notes: list[str]) -> list[Value]:
-    """The values of classes, without those of smoothed edges and of JPEG's noise. Arrays: `(Z, H, W, 1 or 3)`."""
-    values = sorted(counts)
-    table = np.array(values, dtype=float).reshape(len(values), -1)
-    if len(values) <= 2:
-        return values
-    if table.shape[1] == 1:
-        whole = (table == np.round(table)).all()
-        if not whole and table.min() >= 0 and table.max() <= 1:
-            notes.append("masks of 0 to 1: what is at least 0.5 is the class")
-            return [0, 1]
-        numbers = values[:-1] if len(values) > 3 and table[-2] <= INDEX < table[-1] else values
-        if whole and 0 <= table.min() and numbers[-1] <= INDEX:  # type: ignore[operator]
-            if len(numbers) < len(values):
-                notes.append(f"{values[-1]} is taken for a class; if nobody decided there, classes.yaml says `ignore`")
-            return values
-    flat = _flat(arrays)
-    if len(flat) > MOST:
-        raise BadInput("masks", f"at most {MOST} classes", f"{len(flat)} values; are they instances, or images?")
-    order = sorted(values, key=lambda v: (flat.get(v, 0), counts[v]), reverse=True)
-    reach = NOISE * float(np.ptp(table, axis=0).max())
-    if len(values) <= MOST:
-        thick = [v for v in values if flat.get(v, 0) >= INSIDE * counts[v]]
-        noisy = 2 * len(thick) <= len(values)
-        near = [v for v in values if noisy and v not in thick and any(_apart(v, other) <= reach for other in thick)]
-        kept = [v for v in values if v in thick or not (v in near or _between(arrays, v, thick, reach))]
-    else:
-        kept = []
-        for value in order:
-            if flat.get(value, 0) >= FEWEST and all(_apart(value, other) > reach for other in kept):
-                kept.append(value)
-        if len(kept) < 2:  # thin structures have no inside
-            kept = [order[0], max(values, key=lambda v: _apart(v, order[0]))]
-    if len(kept) < len(values):
-        others = [v for v in values if v not in kept]
-        some = ", ".join(map(_word, others[:4])) + (", ..." if len(others) > 4 else "")
-        share = 100 * sum(counts[v] for v in others) / sum(counts.values())
-        notes.append(
-            f"{len(others)} values ({some}; {share:.2g} % of the pixels) lie on edges or are noise: taken for the "
-            f"nearest of {', '.join(map(_word, sorted(kept)))}. If they are classes, name them in classes.yaml"
-        )
-    return sorted(kept)
-
-
-def _flat(arrays: Mapping[str, np.ndarray]) -> dict[Value, int]:
-    """How many pixels of each value have it in all their eight neighbours."""
-    counts: dict[Value, int] = {}
-    for array in arrays.values():
-        size = (1, 3, 3, 1)
-        same = (ndimage.minimum_filter(array, size) == ndimage.maximum_filter(array, size)).all(-1)
-        for value, n in _tally(array[same][None, None]).items():
-            counts[value] = counts.get(value, 0) + n
-    return counts
-
-
-def _between(arrays: Mapping[str, np.ndarray], value: Value, others: Sequence[Value], reach: float) -> bool:
-    """Whether a value lies between two of `others`, and its pixels on the edges of these."""
-    for pair in combinations(others, 2):
-        at, a, b = (np.array(v, dtype=float).reshape(-1) for v in (value, *pair))
-        t = float((at - a) @ (b - a) / ((b - a) @ (b - a)))
-        if 0 < t < 1 and np.linalg.norm(a + t * (b - a) - at) <= reach:
-            return _on_edges(arrays, at, a, b)
-    return False
-
-
-def _on_edges(arrays: Mapping[str, np.ndarray], value: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether the pixels of `value` have neighbours on both sides of it, on the way from `a` to `b`."""
-    at, between, every = float((value - a) @ (b - a)), 0, 0
-    for array in arrays.values():
-        if (here := (array == value).all(-1)).any():
-            along = (array - a) @ (b - a)
-            low, high = (f(along, (1, 3, 3))[here] for f in (ndimage.minimum_filter, ndimage.maximum_filter))
-            between, every = between + int(((low < at) & (at < high)).sum()), every + int(here.sum())
-    return between >= ALONE * every
-
-
-def _apart(a: Value, b: Value) -> float:
-    return float(np.linalg.norm(np.subtract(a, b)))
-
-
-def _deep(array: np.ndarray, colours: bool) -> np.ndarray:
-    """`(Z, H, W, 3)` of colours, grey ones too, or `(Z, H, W, 1)` of values."""
-    if array.ndim == 4:
-        return array
-    return np.repeat(array[..., None], 3 if colours else 1, axis=-1)
-
-
-def _unique(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values `(n, 1 or 3)` of an array `(Z, H, W, 1 or 3)`, and which of them each pixel has, `(Z, H, W)`."""
-    if array.shape[-1] == 1:
-        values, inverse = np.unique(array[..., 0], return_inverse=True)
-        return values[:, None].astype(float), inverse.reshape(array.shape[:-1])
-    packed, inverse = np.unique(array.astype(np.int64) @ (1 << 32, 1 << 16, 1), return_inverse=True)
-    values = np.stack([packed >> 32, packed >> 16 & 65535, packed & 65535], axis=-1)
-    return values.astype(float), inverse.reshape(array.shape[:-1])
-
-
-def _tally(array: np.ndarray) -> dict[Value, int]:
-    """How many pixels have each value, of an array `(..., 1 or 3)`."""
-    values, inverse = _unique(array)
-    counts = np.bincount(inverse.ravel(), minlength=len(values))
-    return {_value(value): int(n) for value, n in zip(values, counts)}
-
-
-def _counts(arrays: Mapping[str, np.ndarray], colours: bool) -> dict[Value, int]:
-    counts: dict[Value, int] = {}
-    for array in arrays.values():
-        for value, n in _tally(_deep(array, colours)).items():
-            counts[value] = counts.get(value, 0) + n
-    return counts
-
-
-def _value(row: np.ndarray) -> Value:
-    if len(row) > 1:
-        return tuple(int(each) for each in row)
-    return int(row[0]) if row[0] == int(row[0]) else float(row[0])
-
-
-def _word(value: Value) -> str:
-    return "#" + "".join(f"{each:02x}" for each in value) if isinstance(value, tuple) else f"{value:g}"

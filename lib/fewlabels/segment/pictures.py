@@ -83,15 +83,18 @@ def write_mask(
 ) -> Path:
     """Writes a mask `(Z, H, W)`, or `(Z, H, W, 3)` in colours, as `folder/case_name` with its image's ending.
 
-    JPEG, BMP and GIF become PNG, of a DICOM series NIfTI. Size, spacing and place are those of `image`, resolutions and
-    the orientation of a TIFF file too; a PNG shows its pixels the way that viewers show the image. `palette`: red,
-    green, blue of each number, for PNG. The file is whole or not there. Returns its path.
+    JPEG, BMP and GIF become PNG, but TIFF where values are negative or no whole numbers, and a DICOM series becomes
+    NIfTI. Size, spacing and place are those of `image`, resolutions and the orientation of a TIFF file too; a PNG shows
+    its pixels the way that viewers show the image. `palette`: red, green, blue of each number, for PNG. The file is
+    whole or not there. Returns its path.
     """
     kind = next((e for e in VOLUMES if image.name.lower().endswith(e)), "")
     if image.is_dir():
         kind = ".nii.gz"
     elif tiff.is_one(image):
         kind = image.suffix
+    elif not kind and not _fits_png(values):
+        kind = ".tif"
     path = folder / f"{case_name}{kind or '.png'}"
     if values.shape[:3] != like.array.shape[:3]:
         raise BadInput(path, _size(like.array), _size(values[..., None] if values.ndim == 3 else values))
@@ -185,12 +188,12 @@ def _grey_palette(picture: Image.Image) -> bool:
     return len(np.unique(colours[used, 0])) == len(used)
 
 
+def _fits_png(values: np.ndarray) -> bool:
+    most = 255 if values.ndim == 4 else 65535
+    return bool(values.min() >= 0 and values.max() <= most and (values == np.round(values)).all())
+
+
 def _write_png(path: Path, image: Path, values: np.ndarray, palette: bytes | None) -> None:
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        if not (values == np.round(values)).all() or values.min() < 0 or values.max() > 65535:
-            raise BadInput(
-                image, "values of a PNG mask, whole numbers of 0 to 65535", f"{values.min()} to {values.max()}"
-            )
     kind = np.uint8 if values.max() < 256 else np.uint16
     with Image.open(image) as original:
         dpi = original.info.get("dpi")

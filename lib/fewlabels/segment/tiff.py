@@ -57,18 +57,19 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def write(path: Path, image: Path, values: np.ndarray) -> None:
-    """Writes a mask `(Z, H, W)` or `(Z, H, W, 3)` with deflate, with the resolution and orientation of `image`, as
-    ImageJ writes it if ImageJ wrote that."""
+    """Writes a mask `(Z, H, W)` or `(Z, H, W, 3)` with deflate, with the resolution and orientation of `image`, if
+    that is a TIFF file, and as ImageJ writes it if ImageJ wrote that."""
     import tifffile
 
     more: dict[str, Any] = {}
-    with tifffile.TiffFile(image) as file:
-        tags, written_by = file.pages[0].aspage().tags, file.imagej_metadata if file.is_imagej else None
-        if all(name in tags for name in RESOLUTION[:2]):
-            more["resolution"] = (tags["XResolution"].value, tags["YResolution"].value)
-            more["resolutionunit"] = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 1
-    with Image.open(image) as picture:
-        turn = orientation.of(picture)
+    written_by, turn = None, 1
+    if is_one(image):
+        with tifffile.TiffFile(image) as file, Image.open(image) as picture:
+            tags, turn = file.pages[0].aspage().tags, orientation.of(picture)
+            written_by = file.imagej_metadata if file.is_imagej else None
+            if all(name in tags for name in RESOLUTION[:2]):
+                more["resolution"] = (tags["XResolution"].value, tags["YResolution"].value)
+                more["resolutionunit"] = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 1
     if turn != 1:
         more["extratags"] = [(orientation.TAG, "H", 1, turn, True)]
         values = np.stack([orientation.stored(page, turn) for page in values])
