@@ -13,7 +13,9 @@ PYTEST   = results=$$(mktemp -d) && trap 'rm -rf "$$results"' EXIT && FEWLABELS_
 
 export FEWLABELS_DATA := $(DATA)
 
-.PHONY: help env test test-long notebooks ledger bench
+MINUTES ?= 15
+
+.PHONY: help env segment test test-long notebooks ledger bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +31,10 @@ reproduce-%: $(READY)
 
 check-data-%: $(READY)
 	@$(RUN) check-data $*
+
+segment: $(READY)  ## your own images: DATA=folder with images/ and, for some, masks/ -> folder/segmented/ (MINUTES=15)
+	@test -n "$(DATA)" || { echo "make segment: expected DATA=folder with images/ and masks/, found none" >&2; exit 2; }
+	@$(RUN) segment "$(DATA)" --minutes $(MINUTES)
 
 test: $(READY)  ## the tests, the notebooks included, on two cores
 	@$(PYTEST) -m "not long"

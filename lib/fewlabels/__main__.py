@@ -1,8 +1,9 @@
-"""The command line, `fewlabels` or `python -m fewlabels`: run | notebooks | list | prepare | check-data | download |
-ledger.
+"""The command line, `fewlabels` or `python -m fewlabels`: segment | predict | export | run | notebooks | list |
+prepare | check-data | download | ledger.
 
-Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` after the
-next checkpoint, all others at once (the same command goes on from there), 141 nobody reads what is said.
+Exit status: 0 all done, 1 some runs failed, 2 bad input (one line on stderr), 75 stopped by a signal: `run` and
+`segment` after the next checkpoint, all others at once (the same command goes on from there), 141 nobody reads what is
+said.
 """
 
 import argparse
@@ -101,6 +102,36 @@ def notebooks(args: argparse.Namespace) -> int:
     return _failed(failed)
 
 
+def segment(args: argparse.Namespace) -> int:
+    """Your own images: masks for all below DATA/images, learned from those in DATA/masks, into DATA/segmented."""
+    from fewlabels.engine.training import Stopped
+    from fewlabels.segment import segment
+
+    try:
+        segment(args.folder, args.minutes, stop=_signalled())
+    except Stopped as stopped:
+        print(f"fewlabels: {stopped}; the same command goes on from there", file=sys.stderr)
+        return 75
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Masks of other images, by a model that `segment` made (DATA/segmented/model)."""
+    from fewlabels.segment import predict
+
+    print(f"Masks: {predict(args.model, args.images, args.out)}")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """A model that `segment` made as one ONNX file, checked against PyTorch."""
+    from fewlabels.segment.ensemble import export, load
+
+    apart = export(load(Path(args.model)), Path(args.out))
+    print(f"{args.out}: probabilities within {apart:.1g} of PyTorch's")
+    return 0
+
+
 def _failed(failed: dict[str, str]) -> int:
     for name, message in failed.items():
         print(f"fewlabels: {name} failed: {message}", file=sys.stderr)
@@ -148,7 +179,8 @@ def ledger(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fewlabels", description=__doc__)
     commands = parser.add_subparsers(
-        required=True, metavar="run | notebooks | list | prepare | check-data | download | ledger"
+        required=True,
+        metavar="segment | predict | export | run | notebooks | list | prepare | check-data | download | ledger",
     )
 
     def command(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -177,6 +209,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("dataset", choices=datasets(name.replace("-data", "")))
         if function is prepare:
             sub.add_argument("--out", type=expanduser, required=True, help="the file to write")
+    sub = command("segment", segment)
+    sub.add_argument("folder", type=expanduser, metavar="DATA", help="a folder with images/ and, for some, masks/")
+    sub.add_argument("--minutes", type=float, default=15.0, help="of this machine, for the training (default: 15)")
+    for name, function in (("predict", predict), ("export", export)):
+        sub = command(name, function)
+        sub.add_argument("--model", type=expanduser, required=True, help="DATA/segmented/model")
+        if function is predict:
+            sub.add_argument("--images", type=expanduser, required=True, help="a folder of images")
+        sub.add_argument("--out", type=expanduser, required=True, help="the folder, or file, to write")
     command("list", list_all)
     command("ledger", ledger)
     return parser

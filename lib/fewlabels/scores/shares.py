@@ -28,8 +28,13 @@ def shares_left(y: Tensor, p: Tensor, room: float = ROOM) -> dict[int, tuple[flo
     """
     if not len(y) or not len(p):
         raise ValueError(f"class shares: expected labelled and unlabelled images, found {len(y)} and {len(p)}")
-    ours, theirs = class_shares(y, p.shape[1]), class_shares(p.argmax(1), p.shape[1]).mean(0)
+    return beyond(class_shares(y, p.shape[1]), class_shares(p.argmax(1), p.shape[1]), room)
+
+
+def beyond(ours: Tensor, theirs: Tensor, room: float = ROOM) -> dict[int, tuple[float, float, float]]:
+    """`shares_left`, of class shares `(N_l, classes)` of labelled images and `(N_u, classes)` of predictions."""
+    mean = theirs.mean(0)
     lowest = ours.amin(0) / room - SLACK
     highest = ours.amax(0) * room + SLACK
-    out = [k for k in range(1, p.shape[1]) if not lowest[k] <= theirs[k] <= highest[k]]
-    return {k: (float(theirs[k]), max(0.0, float(lowest[k])), float(highest[k])) for k in out}
+    out = [k for k in range(1, ours.shape[1]) if not lowest[k] <= mean[k] <= highest[k]]
+    return {k: (float(mean[k]), max(0.0, float(lowest[k])), float(highest[k])) for k in out}

