@@ -1,6 +1,7 @@
 """Images and masks of the formats that people have, written by Pillow, tifffile, nibabel and SimpleITK, and what is
 written here read by these again."""
 
+import contextlib
 import gzip
 import io
 import struct
@@ -15,6 +16,7 @@ from helpers import refused
 from PIL import Image, ImageOps
 from volumes_kit import patch, write_dicom
 
+from fewlabels.errors import BadInput
 from fewlabels.segment.pictures import palette_of, read, read_mask, write_mask
 
 RNG = np.random.default_rng(0)
@@ -211,6 +213,22 @@ def test_files_that_are_refused(tmp_path, make, line, capfd):
     (path,) = tmp_path.iterdir()
     refused(lambda: read(path), f"{path}: ", line)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{"metadata": None}, {}, {"imagej": True, "metadata": {"axes": "ZYX"}}])
+def test_a_stack_that_is_cut_off_anywhere(tmp_path, options, capfd):
+    """tifffile reads the pages before; it must be all pixels or none."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK, photometric="minisblack", **options)
+    content = path.read_bytes()
+    for length in range(0, len(content) - 8, 23):
+        path.write_bytes(content[:length])
+        with contextlib.suppress(BadInput):
+            same(read(path).array, STACK[..., None])
+    assert capfd.readouterr().err == ""
+    pages = len(content) - 900  # all but the last pages' headers
+    path.write_bytes(content[: pages if options == {"metadata": None} else 900])
+    refused(lambda: read(path), f"{path}: expected an image that can be read")
 
 
 # ---- masks ----

@@ -1,5 +1,9 @@
 """TIFF files, read by tifffile, and by Pillow where their compression needs more; and masks beside them."""
 
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     import tifffile  # an optional dependency
 
     notes = []
-    with tifffile.TiffFile(path) as file:
+    with _all_pages(path), tifffile.TiffFile(path) as file:
         if not file.series:
             raise BadInput(path, "an image", "none")
         series, first = file.series[0], file.pages[0].aspage()
@@ -82,6 +86,23 @@ def write(path: Path, image: Path, values: np.ndarray) -> None:
     pixels = values if len(values) > 1 or "imagej" in more else values[0]
     with open(path, "wb") as out:
         tifffile.imwrite(out, pixels, photometric=photometric, compression="zlib", **more)
+
+
+@contextmanager
+def _all_pages(path: Path) -> Iterator[None]:
+    """Refuses a file that is cut off behind some of its pages: tifffile logs that, and reads the others."""
+    said: list[str] = []
+    logger, handler = logging.getLogger("tifffile"), logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    loud, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = loud
+    if lost := [line for line in said if "TiffPages" in line]:
+        raise BadInput(path, "an image that can be read, all its pages", re.sub(r"^<.*?> ", "", lost[0]))
 
 
 def _ordered(path: Path, array: np.ndarray, axes: str) -> np.ndarray:
