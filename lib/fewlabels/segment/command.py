@@ -22,13 +22,12 @@ from fewlabels.errors import BadInput
 from fewlabels.files import files_below, locked, whole, writable, write_json, write_text
 from fewlabels.installation import Line
 from fewlabels.models.efficientnet_lite import EfficientNetLite0, load_imagenet
-from fewlabels.scores.shares import beyond, class_shares
-from fewlabels.segment import ensemble, forest, report
+from fewlabels.segment import ensemble, first, forest, guard, report
 from fewlabels.segment.folder import Case, images_below, paired
-from fewlabels.segment.labels import decode
+from fewlabels.segment.labels import decode, encode
 from fewlabels.segment.learn import SemiSupervised, Supervised
 from fewlabels.segment.overlays import overlay
-from fewlabels.segment.pictures import read, write_mask
+from fewlabels.segment.pictures import read, read_mask, write_mask
 from fewlabels.segment.plan import BATCH, ENOUGH, Plan, plan
 from fewlabels.segment.task import batches, load
 from fewlabels.types import Stop
@@ -105,6 +104,7 @@ class _Run:
         self.data, self.out, self.work, self.cases, self.given = data, out, work, cases, given
         self.stop, self.line, self.quiet = stop, Line(), quiet
         self.overlays: dict[str, Path] = {}
+        self.thumbnails: dict[str, Path] = {}  # labelled images with their own masks
         self.state: dict[str, Any] = {
             "data": str(data.absolute()), "command": f"fewlabels segment {quote(str(data))} --minutes {minutes:g}",
             "made": f"{datetime.now():%Y-%m-%d %H:%M}", "version": version("fewlabels"), "finished": False,
@@ -113,6 +113,7 @@ class _Run:
         self.minutes = minutes
 
     def all(self) -> None:
+        self.tell()
         self.task, notes = load(self.cases, self.given)
         self.first_page(notes)
         self.plan = self.planned()
@@ -124,41 +125,13 @@ class _Run:
         self.masks(together)
 
     def first_page(self, notes: list[str]) -> None:
-        task, labels = self.task, self.task.seen.labels
-        shares = class_shares(task.labels.long().clamp(min=0), len(labels.names)).mean(0).tolist()
-        sizes = [tuple(shape[:3]) for shape in task.shapes]
-        usual = max(set(sizes), key=sizes.count)
-        self.state["cases"] = [
-            {
-                "name": case.name, "labelled": bool(case.masks), "size": list(shape[:3]), "channels": shape[3],
-                "note": task.notes.get(case.name, ""), "image": str(case.image.absolute()), "mask": None,
-            }
-            for case, shape in zip(task.cases, task.shapes)
-        ]  # fmt: skip
-        self.state["classes"] = [
-            {"name": name, "value": _plain(value), "share": share}
-            for name, value, share in zip(labels.names, labels.values, shares)
-        ]
-        self.state["notes"] = notes
-        several = len(set(sizes)) > 1 and sizes.count(usual) >= 0.8 * len(sizes)  # else sizes are simply mixed
-        odd = [
-            {"name": case.name, "why": f"{size} voxels (z, y, x); most have {usual}"}
-            for case, size in zip(task.cases, sizes)
-            if several and size != usual
-        ]
-        means = torch.stack([task.image(i)[..., :h, :w].mean() for i, (h, w) in enumerate(task.sizes)])
-        middle = means.median()
-        spread = (means - middle).abs().median().clamp(min=0.01)
-        odd += [
-            {"name": task.cases[i].name, "why": "much darker or brighter than the others once scaled"}
-            for i in ((means - middle).abs() > 6 * spread).nonzero()[:, 0].tolist()
-        ]
-        odd += [
-            {"name": task.cases[i].name, "why": "its mask is empty"}
-            for i in task.masked()
-            if not (task.truth(i) > 0).any()
-        ]
-        self.state["suspicious"] = odd
+        task = self.task
+        self.state |= first.page(task) | {"notes": notes}
+        for i in task.masked():
+            (h, w), name = task.sizes[i], task.cases[i].name
+            image = (task.image(i)[..., :h, :w].movedim(1, -1) * 255).byte().numpy()
+            path = self.work / "thumbnails" / f"{name}.jpg"
+            self.thumbnails[name] = _drawn(path, image, task.truth(i).clamp(min=0).numpy())
         if len(task.masked()) < ENOUGH:
             few = f"{len(task.masked())} labelled image{'s' * (len(task.masked()) > 1)}: "
             self.state["warnings"].append(f"{few}nothing can be said of how good the masks are")
@@ -235,39 +208,21 @@ class _Run:
         return members
 
     def guarded(self, members: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """The members but those whose predicted class shares leave the range of the labelled images.
+        """The members but the semi-supervised ones whose class shares leave the range of the labelled images.
 
         A supervised one is only told of: what it paints, it learned from the labels alone.
         """
-        task, labels = self.task, self.task.seen.labels
-        ours = torch.stack([self.shares(task.truth(i)) for i in task.masked()])
-        others = [i for i, case in enumerate(task.cases) if not case.masks]
         kept = dict(members)
-        for entry in self.state["members"] if others else []:
-            alone = ensemble.Ensemble(task.seen, self.plan.kind, {entry["name"]: members[entry["name"]]})
-            theirs = [
-                self.shares(alone.probabilities(task.image(i)[..., : task.sizes[i][0], : task.sizes[i][1]]).argmax(1))
-                for i in others
-            ]
-            out = beyond(ours, torch.stack(theirs))
-            why = "; ".join(
-                f"{labels.names[k]}: {100 * share:.1f} % of the pixels, labelled images have {100 * low:.1f} to "
-                f"{100 * high:.1f} %"
-                for k, (share, low, high) in out.items()
-            )
-            entry["why"] = why
+        for entry in self.state["members"]:
+            name = entry["name"]
+            alone = ensemble.Ensemble(self.task.seen, self.plan.kind, {name: members[name]})
+            entry["why"] = why = guard.left(self.task, alone)
             if why and entry["kind"] == "semi-supervised":
                 entry["kept"] = False
-                del kept[entry["name"]]
+                del kept[name]
             elif why:
-                self.state["warnings"].append(
-                    f"{entry['name']} paints unlabelled images otherwise than the masks: {why}"
-                )
+                self.state["warnings"].append(f"{name} paints unlabelled images otherwise than the masks: {why}")
         return kept
-
-    def shares(self, y: torch.Tensor) -> torch.Tensor:
-        """Of a case's labels or predictions `(Z, h, w)`, `(classes,)`."""
-        return class_shares(y.clamp(min=0).flatten()[None, None], len(self.task.seen.labels.names))[0]
 
     def masks(self, together: ensemble.Ensemble) -> None:
         self.tell("writing masks")
@@ -278,7 +233,8 @@ class _Run:
             entry["mask"] = str(path.relative_to(self.data))
             counts = np.bincount(classes.ravel(), minlength=len(together.seen.labels.names))
             entry["shares"] = (counts / classes.size).round(6).tolist()
-            self.draw(case, picture.array, classes)
+            truth = [read_mask(path, picture, case.image) for path in case.masks]
+            self.draw(case, picture.array, classes, encode(truth, together.seen.labels) if truth else None)
         self.state |= {"finished": True, "stage": "finished", "seconds_left": 0.0}
         self.tell()
         shutil.rmtree(self.work.parent)
@@ -291,18 +247,17 @@ class _Run:
             self.draw(case, picture.array, together.classes(picture))
         self.tell()
 
-    def draw(self, case: Case, image: np.ndarray, classes: np.ndarray) -> None:
-        path = self.out / "overlays" / f"{case.name}.jpg"
-        with whole(path) as file:
-            Image.fromarray(overlay(image, classes, None)).save(file, "JPEG", quality=88)
-        self.overlays[case.name] = path
+    def draw(
+        self, case: Case, image: np.ndarray, classes: np.ndarray, truth: np.ndarray | None = None
+    ) -> None:  # fmt: skip
+        self.overlays[case.name] = _drawn(self.out / "overlays" / f"{case.name}.jpg", image, classes, truth)
 
     def tell(self, stage: str | None = None) -> None:
         """Onto the page, and the terminal."""
         if stage:
             self.state["stage"] = stage
         self.state["seconds_left"] = round(getattr(self, "left", 0.0))
-        report.write(self.out, self.state, self.overlays)
+        report.write(self.out, self.state, self.overlays, self.thumbnails)
         write_json(self.out / "state.json", self.state)
         self.say(0)
 
@@ -312,6 +267,12 @@ class _Run:
             self.line.say(
                 f"{self.state['stage']}: {100 * share:.0f} %, {left // 60}:{left % 60:02} of training left", share
             )
+
+
+def _drawn(path: Path, image: np.ndarray, classes: np.ndarray, truth: np.ndarray | None = None) -> Path:
+    with whole(path) as file:
+        Image.fromarray(overlay(image, classes, truth)).save(file, "JPEG", quality=88)
+    return path
 
 
 def _decoded(together: ensemble.Ensemble, classes: np.ndarray) -> np.ndarray:
@@ -336,8 +297,3 @@ def _stored(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def _plain(value: Any) -> Any:
-    """Of NumPy or a tuple, as JSON has it."""
-    return [_plain(each) for each in value] if isinstance(value, tuple | list) else np.asarray(value).item()

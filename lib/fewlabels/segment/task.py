@@ -57,6 +57,7 @@ class Task(NamedTuple):
     labelled: Tensor
     shapes: list[tuple[int, ...]]  # of the arrays of the files, (Z, H, W, C)
     notes: dict[str, str]
+    intensity: dict[str, float]  # as stored: the lowest, the median of the images' medians, the highest
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -84,7 +85,7 @@ def truths(cases: Sequence[Case], given: Path | None) -> tuple[list[Picture], li
         case.name: [read_mask(path, picture, case.image) for path in case.masks]
         for case, picture in zip(labelled, pictures)
     }
-    labels, notes = decide(raw, given)
+    labels, notes = decide(raw, given, next((case.parts for case in labelled), ()))
     return pictures, [encode(each, labels) for each in raw.values()], labels, notes
 
 
@@ -94,12 +95,13 @@ def load(cases: list[Case], given: Path | None, side: int | None = None) -> tupl
     colour = any(p.array.shape[-1] == 3 for p in pictures)
     side = side or grid.side_of(encoded, len(labels.names))
     seen = Seen(labels, grid.grey_of(pictures, encoded), 3 if colour else 1, side)
-    small, shapes, told = [], [], {}
+    small, shapes, told, grey = [], [], {}, []
     at, known = {case.name: i for i, case in enumerate(c for c in cases if c.masks)}, []
     for case in cases:
         picture = pictures[at[case.name]] if case.masks else read(case.image)
         small.append((seen.image(picture) * BYTES).round().byte())
         shapes.append(tuple(picture.array.shape))
+        grey.append([float(f(picture.array)) for f in (np.min, np.median, np.max)])
         if picture.note:
             told[case.name] = picture.note
         if case.masks:
@@ -113,7 +115,9 @@ def load(cases: list[Case], given: Path | None, side: int | None = None) -> tupl
         images[where.start : where.stop] = grid.padded(x.float(), canvas).byte()
     y = torch.cat([grid.padded_labels(each, canvas).to(torch.int8) for each in known])
     labelled = torch.cat([torch.tensor([*where]) for case, where in zip(cases, slices) if case.masks])
-    return Task(seen, cases, images, slices, sizes, y, labelled, shapes, told), notes
+    low, middle, high = zip(*grey)
+    intensity = {"lowest": min(low), "median": float(np.median(middle)), "highest": max(high)}
+    return Task(seen, cases, images, slices, sizes, y, labelled, shapes, told, intensity), notes
 
 
 def batches(task: Task, size: int, unlabelled: int = 0) -> Batches:
