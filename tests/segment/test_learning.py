@@ -63,3 +63,15 @@ def test_what_predicts_is_the_mean_of_the_weights_so_far():
         method.training_step(batch)
         seen.append(method.student.weight.detach().clone())
     torch.testing.assert_close(method.network.weight.detach(), torch.stack(seen).mean(0))
+
+
+def test_images_are_made_smaller_until_there_are_steps_enough(monkeypatch):
+    from types import SimpleNamespace
+
+    from fewlabels.segment import plan as module
+
+    def timed(task, minutes):  # a step takes as long as an image has pixels
+        return SimpleNamespace(side=task, steps=(int(60 * minutes * 1e5 / task**2), 0))
+
+    monkeypatch.setattr(module, "plan", timed)
+    assert [module.fitting(512, minutes, lambda side: side)[1] for minutes in (20, 5, 1, 0.1)] == [512, 256, 128, 128]

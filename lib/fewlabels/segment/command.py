@@ -28,7 +28,7 @@ from fewlabels.segment.labels import decode, encode
 from fewlabels.segment.learn import SemiSupervised, Supervised
 from fewlabels.segment.overlays import overlay
 from fewlabels.segment.pictures import read, read_mask, write_mask
-from fewlabels.segment.plan import BATCH, ENOUGH, Plan, plan
+from fewlabels.segment.plan import BATCH, ENOUGH, Plan, fitting
 from fewlabels.segment.task import batches, load
 from fewlabels.types import Stop
 
@@ -114,9 +114,9 @@ class _Run:
 
     def all(self) -> None:
         self.tell()
-        self.task, notes = load(self.cases, self.given)
-        self.first_page(notes)
+        self.task, notes = load(self.cases, self.given, _stored(self.work / "plan.json").get("side"))
         self.plan = self.planned()
+        self.first_page(notes)
         self.tell()
         self.floor()
         members = self.train()
@@ -142,7 +142,7 @@ class _Run:
         if stored := _stored(path):
             found = Plan._make(tuple(v) if isinstance(v, list) else v for v in stored.values())
         else:
-            found = plan(self.task, self.minutes)
+            found, self.task = fitting(self.task, self.minutes, lambda side: load(self.cases, self.given, side)[0])
             write_json(path, found._asdict())
         self.state["plan"] = {
             "side": self.task.seen.side, "crop": max(self.task.crop), "batch": BATCH, "steps": found.steps[0],

@@ -9,6 +9,7 @@ from fewlabels.models.efficientnet_lite import has_imagenet
 from fewlabels.precision import Precision, has_bf16
 from fewlabels.segment.augment import flips_of
 from fewlabels.segment.ensemble import network
+from fewlabels.segment.grid import SIDES
 from fewlabels.segment.learn import SemiSupervised, Supervised
 from fewlabels.segment.task import Task, batches
 
@@ -16,24 +17,36 @@ BATCH, TIMED = 8, 5
 TRAINING = 0.8  # of the minutes; the rest is for reading, the forest and the masks
 FULL = 120.0  # seconds from which on another member is worth more than longer training of those that there are
 LEAST, MOST = 60, 3000  # steps of a member
+FEW = 300  # steps, below which smaller images are worth more than sharper ones
 MEMBERS = 3  # supervised ones, at most
 ENOUGH = 3  # labelled cases from which on unlabelled ones take part: the guard needs a range
 
 
 class Plan(NamedTuple):
-    """kind        "efficientnet" or "unet"
+    """side        the longer side of a working image, pixels
+    kind        "efficientnet" or "unet"
     flips       axes (y, x) along which images are flipped
     steps       of a supervised member, and of a semi-supervised one
     seconds     a step of either
     members     how many of either
     """
 
+    side: int
     kind: str
     precision: Precision
     flips: tuple[bool, bool]
     steps: tuple[int, int]
     seconds: tuple[float, float]
     members: tuple[int, int]
+
+
+def fitting(task: Task, minutes: float, at: Callable[[int], Task]) -> tuple[Plan, Task]:
+    """The plan for a task, made smaller, `at(side)`, until there are `FEW` steps or it is as small as it gets."""
+    found = plan(task, minutes)
+    while found.steps[0] < FEW and found.side > SIDES[0]:
+        task = at(max(side for side in SIDES if side < found.side))
+        found = plan(task, minutes)
+    return found, task
 
 
 def plan(task: Task, minutes: float, clock: Callable[[], float] = time.monotonic) -> Plan:
@@ -57,4 +70,12 @@ def plan(task: Task, minutes: float, clock: Callable[[], float] = time.monotonic
     supervised = max(1, min(MEMBERS, int(share / FULL) - others))
     each = share / (supervised + others)
     steps = [min(MOST, max(LEAST, int(each / s))) for s in seconds]
-    return Plan(kind, precision, flips, (steps[0], steps[1]), (seconds[0], seconds[1]), (supervised, int(others)))
+    return Plan(
+        task.seen.side,
+        kind,
+        precision,
+        flips,
+        (steps[0], steps[1]),
+        (seconds[0], seconds[1]),
+        (supervised, int(others)),
+    )
