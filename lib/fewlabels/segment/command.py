@@ -259,7 +259,7 @@ class _Run:
         self.state["seconds_left"] = round(getattr(self, "left", 0.0))
         report.write(self.out, self.state, self.overlays, self.thumbnails)
         write_json(self.out / "state.json", self.state)
-        self.say(0)
+        self.say(float(self.state["finished"]))
 
     def say(self, share: float) -> None:
         if not self.quiet:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fewlabels.data import prepared, volumes
 from fewlabels.data.geometry import Geometry, Volume, itk_image, onto
@@ -120,7 +120,11 @@ def _picture(path: Path, labels: bool) -> tuple[np.ndarray, list[str]]:
     """`(1, H, W, C)` of a file that Pillow reads, and notes; of `labels`, the numbers of a palette's colours."""
     notes, content = [], path.read_bytes()
     prepared.whole_jpeg(path, content)
-    with Image.open(io.BytesIO(content)) as picture:
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:  # whose message is of the buffer
+        raise BadInput(path, EXPECTED, "the start of no picture") from None
+    with opened as picture:
         if getattr(picture, "n_frames", 1) > 1:
             if picture.format != "MPO":  # JPEG files of telephones, with a preview behind
                 raise BadInput(path, "one picture", f"{picture.n_frames}")  # type: ignore[attr-defined]
