@@ -235,6 +235,7 @@ class _Run:
             entry["shares"] = (counts / classes.size).round(6).tolist()
             truth = [read_mask(path, picture, case.image) for path in case.masks]
             self.draw(case, picture.array, classes, encode(truth, together.seen.labels) if truth else None)
+        self.state["warnings"] += guard.lost(self.state["classes"], self.state["cases"])
         self.state |= {"finished": True, "stage": "finished", "seconds_left": 0.0}
         self.tell()
         shutil.rmtree(self.work.parent)

@@ -1,5 +1,8 @@
 """Whether a network paints images without labels as those with labels are painted."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,3 +29,15 @@ def left(task: Task, network: Ensemble) -> str:
         f"{names[k]}: {100 * share:.1f} % of the pixels, labelled images have {100 * low:.1f} to {100 * high:.1f} %"
         for k, (share, low, high) in out.items()
     )
+
+
+def lost(classes: Sequence[Mapping[str, Any]], cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning for each class that labelled images have and no case was given, of the page's `classes` and `cases`.
+
+    Thin structures are learned last: too few steps end in this while `left`, which allows for rare classes, is content.
+    """
+    return [
+        f"{one['name']} was not found in any image: it was not learned; more minutes may help"
+        for k, one in enumerate(classes)
+        if one["share"] > 0 and not any(case["shares"][k] for case in cases)
+    ]
