@@ -129,6 +129,22 @@ def partial_cross_entropy_dice(logits: Tensor, target: Tensor, present: Tensor) 
     return cross_entropy + ((1 - dice) * counts).sum() / counts.sum().clamp(min=1)
 
 
+def cross_entropy_dice(logits: Tensor, y: Tensor, ignored: int = -1, smooth: float = 1.0) -> Tensor:
+    """Cross-entropy + (1 - mean soft Dice of the classes but the background), over the pixels of a batch together.
+
+    logits `(N, classes, *size)`, labels `(N, *size)`, int64; pixels labelled `ignored` are in neither. Without any
+    other pixel it is 0. A class that is not in the batch has no Dice. `smooth`: pixels, as of `soft_dice_loss`.
+    """
+    known = (y != ignored)[:, None]
+    cross_entropy = F.cross_entropy(logits, y, ignore_index=ignored, reduction="sum") / known.sum().clamp(min=1)
+    p = logits.softmax(1) * known
+    one_hot = F.one_hot(y.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known
+    both, sums = ((t.transpose(0, 1).flatten(1).sum(1)[1:]) for t in (p * one_hot, p + one_hot))
+    there = one_hot.transpose(0, 1).flatten(1).any(1)[1:]
+    dice = (2 * both + smooth) / (sums + smooth)
+    return cross_entropy + ((1 - dice) * there).sum() / there.sum().clamp(min=1)
+
+
 def _pixel_mean(per_pixel: Tensor, known: Tensor | None) -> Tensor:
     known = torch.ones_like(per_pixel) if known is None else known
     return (per_pixel * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)

@@ -40,7 +40,6 @@ def test_all_of_the_encoder_is_loaded():
     load_imagenet(encoder)
     after = encoder.state_dict()
     assert not [name for name in before if "num_batches" not in name and torch.equal(before[name], after[name])]
-    # of ImageNet: features of noise are of order 1 after the norms, and not those of random weights
     x = torch.rand(1, 3, 64, 64)
     assert all(torch.isfinite(f).all() and 0.01 < f.std() < 100 for f in encoder.eval()(x))
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from fewlabels.losses import cross_entropy_dice
+from fewlabels.segment import learn
 from fewlabels.segment.augment import IGNORED, fields, flips_of, move, recolour
-from fewlabels.segment.learn import Supervised, cross_entropy_dice
+from fewlabels.segment.learn import Supervised
 
 
 def test_labels_move_with_images():
@@ -75,3 +77,35 @@ def test_images_are_made_smaller_until_there_are_steps_enough(monkeypatch):
 
     monkeypatch.setattr(module, "plan", timed)
     assert [module.fitting(512, minutes, lambda side: side)[1] for minutes in (20, 5, 1, 0.1)] == [512, 256, 128, 128]
+
+
+def test_unlabelled_images_are_compared_with_the_mean_by_hand(monkeypatch):
+    """Without deformation or recolouring: lambda times the squared difference of student and mean, none of it to the
+    mean, and nothing of it in the running statistics."""
+    monkeypatch.setattr(learn, "fields", lambda n, size, flips, device: torch.zeros(n, 2, *size))
+    monkeypatch.setattr(learn, "recolour", lambda x: x)
+    torch.manual_seed(0)
+    method = learn.SemiSupervised(nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 1)), (False, False), steps=10)
+    method.step = 1  # of the first fifth, two steps: half of lambda
+    with torch.no_grad():
+        method.student[1].weight.add_(torch.randn(2, 1, 1, 1))
+    batch = {
+        "images": torch.rand(2, 1, 8, 8),
+        "labels": torch.randint(2, (2, 8, 8)),
+        "unlabelled": 3 + torch.rand(3, 1, 8, 8),
+    }
+    method.student.train()
+    losses = method.loss(batch)
+    seen = method.student[0].running_mean.item()
+    assert seen == pytest.approx(0.1 * batch["images"].mean().item(), rel=1e-5)  # torch's momentum; from 0
+
+    x = batch["unlabelled"]
+    normal = (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
+    student = method.student[1](normal).softmax(1)
+    mean = method.network.eval()(x).softmax(1).detach()
+    expected = learn.SemiSupervised.LAMBDA / 2 * (student - mean).square().sum(1).mean()
+    assert losses["loss_cons"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert expected > 0.01
+    losses["loss_cons"].backward()
+    assert all(p.grad is None for p in method.network.parameters())
+    assert method.student[1].weight.grad.abs().sum() > 0

@@ -248,9 +248,7 @@ class _Run:
             self.draw(case, picture.array, together.classes(picture))
         self.tell()
 
-    def draw(
-        self, case: Case, image: np.ndarray, classes: np.ndarray, truth: np.ndarray | None = None
-    ) -> None:  # fmt: skip
+    def draw(self, case: Case, image: np.ndarray, classes: np.ndarray, truth: np.ndarray | None = None) -> None:
         self.overlays[case.name] = _drawn(self.out / "overlays" / f"{case.name}.jpg", image, classes, truth)
 
     def tell(self, stage: str | None = None) -> None:

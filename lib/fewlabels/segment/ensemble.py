@@ -28,7 +28,7 @@ AGREED = 1e-4  # how far probabilities of an exported model may be from PyTorch'
 
 
 def network(kind: str, channels: int, classes: int, pretrained: bool = False) -> nn.Module:
-    """ "efficientnet", with ImageNet's weights where `pretrained`, or "unet"."""
+    """A network of `kind` "efficientnet", with ImageNet's weights where `pretrained`, or "unet"."""
     if kind == "efficientnet":
         return EfficientUNet(channels, classes, pretrained)
     return UNet(channels, classes, width=16, levels=5)

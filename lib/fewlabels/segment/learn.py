@@ -1,13 +1,12 @@
 """How the networks learn: labelled images under strong augmentation, then unlabelled ones with them."""
 
 import copy
-import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewlabels.losses import mean_squared_error
+from fewlabels.engine.training import cosine
+from fewlabels.losses import cross_entropy_dice, mean_squared_error
 from fewlabels.methods.norms import statistics_kept
 from fewlabels.methods.resumable import Resumable, descend, predict
 from fewlabels.precision import Precision, set_precision
@@ -16,23 +15,6 @@ from fewlabels.types import Batch, Losses
 from fewlabels.warps import inside, warp
 
 DECAY = 0.99
-EPS = 1.0  # pixels
-
-
-def cross_entropy_dice(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy + (1 - mean soft Dice of the classes but the background), over the pixels of a batch together.
-
-    logits `(N, classes, *size)`, labels `(N, *size)`, int64; pixels labelled `IGNORED` are in neither. Without any
-    other pixel it is 0. A class that is not in the batch has no Dice.
-    """
-    known = (y != IGNORED)[:, None]
-    cross_entropy = F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum") / known.sum().clamp(min=1)
-    p = logits.softmax(1) * known
-    one_hot = F.one_hot(y.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known
-    both, sums = ((t.transpose(0, 1).flatten(1).sum(1)[1:]) for t in (p * one_hot, p + one_hot))
-    there = one_hot.transpose(0, 1).flatten(1).any(1)[1:]
-    dice = (2 * both + EPS) / (sums + EPS)
-    return cross_entropy + ((1 - dice) * there).sum() / there.sum().clamp(min=1)
 
 
 class Supervised(Resumable):
@@ -54,20 +36,18 @@ class Supervised(Resumable):
     ) -> None:
         set_precision(network, precision)
         self.network, self.student = network, copy.deepcopy(network)
-        self.flips, self.steps, self.lr, self.step = flips, steps, lr, 0
-        self.optimiser = torch.optim.AdamW(self.student.parameters(), lr, weight_decay=1e-4)
+        self.flips, self.steps, self.step = flips, steps, 0
+        self.optimiser = cosine(torch.optim.AdamW(self.student.parameters(), lr, weight_decay=1e-4), steps)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Losses to be added up."""
         x, y = batch["images"], batch["labels"]
         x, y = move(x, y, fields(len(x), (x.shape[2], x.shape[3]), self.flips, x.device))
-        return {"loss_sup": cross_entropy_dice(self.student(recolour(x)), y)}
+        return {"loss_sup": cross_entropy_dice(self.student(recolour(x)), y, IGNORED)}
 
     def training_step(self, batch: Batch) -> Losses:
         """One step on `batch["images"]` `(N, C, H, W)` in [0, 1] with `batch["labels"]` `(N, H, W)`."""
         self.student.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * (1 + math.cos(math.pi * self.step / self.steps)) / 2
         losses = self.loss(batch)
         descend(self.optimiser, torch.stack([*losses.values()]).sum())
         self.step += 1

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
+
 from fewlabels.models.efficientnet_lite import has_imagenet
 from fewlabels.precision import Precision, has_bf16
 from fewlabels.segment.augment import flips_of
@@ -53,9 +55,8 @@ def plan(task: Task, minutes: float, clock: Callable[[], float] = time.monotonic
     """Times a step of both kinds on the task itself, and divides the minutes evenly among the members."""
     kind, classes = "efficientnet" if has_imagenet() else "unet", len(task.seen.labels.names)
     precision: Precision = "bf16" if kind == "unet" and has_bf16("cpu") else "fp32"  # depthwise: not faster
-    first = [int((task.labelled == task.slices[i].start).nonzero()[0, 0]) for i in task.masked()]
-    middle = [a + len(task.slices[i]) // 2 for a, i in zip(first, task.masked())]
-    flips = flips_of(task.labels[middle].long(), classes)
+    middle = [task.on_canvas(i)[len(task.slices[i]) // 2] for i in task.masked()]
+    flips = flips_of(torch.stack(middle), classes)
     seconds = []
     for method in (Supervised, SemiSupervised):
         one = method(network(kind, task.seen.channels, classes), flips, TIMED + 1, precision=precision)

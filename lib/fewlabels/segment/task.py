@@ -70,11 +70,15 @@ class Task(NamedTuple):
     def masked(self) -> list[int]:
         return [i for i, case in enumerate(self.cases) if case.masks]
 
-    def truth(self, i: int) -> Tensor:
-        """Labels of a labelled case at the working size, `(Z, h, w)`, int64."""
-        h, w = self.sizes[i]
+    def on_canvas(self, i: int) -> Tensor:
+        """Labels of a labelled case on the canvas, `(Z, H, W)`, int64."""
         first = int((self.labelled == self.slices[i].start).nonzero()[0, 0])
-        return self.labels[first : first + len(self.slices[i]), :h, :w].long()
+        return self.labels[first : first + len(self.slices[i])].long()
+
+    def truth(self, i: int) -> Tensor:
+        """The same at the working size, without what is behind it, `(Z, h, w)`."""
+        h, w = self.sizes[i]
+        return self.on_canvas(i)[:, :h, :w]
 
 
 def truths(cases: Sequence[Case], given: Path | None) -> tuple[list[Picture], list[np.ndarray], Labels, list[str]]:
